@@ -1,0 +1,65 @@
+"""Coconet's source layout: config, checkpoint, best_model.ckpt.* (Python 3.7, TensorFlow 2.4.1).
+
+What the layout holds is fixed by magenta/models/coconet/lib_graph.py (load_checkpoint)
+and coconet_train.py: hyperparameters as YAML, and a TensorFlow V2 checkpoint.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from models.coconet.original import build, lib_hparams
+from scripts.job import Refusal
+from scripts.seeded import seeded_uniform
+
+PREFIX = "best_model.ckpt"
+FILES = ("config", PREFIX + ".index", PREFIX + ".data-00000-of-00001")
+
+
+def find_checkpoint(folder: Path) -> str:
+    """The checkpoint prefix in a folder of the upstream's layout. Raises Refusal if a file is missing."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise Refusal("{} is no Coconet checkpoint folder: expected {}, missing {}".format(
+            folder, ", ".join(FILES), ", ".join(missing)))
+    return str(folder / PREFIX)
+
+
+def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
+    """The stand-in value, float32, of the variable with the given TensorFlow name.
+
+    Scaled by fan-in, with batch-norm gains that keep the residual stream steady over 64
+    layers and give logits of the size that trained networks have.
+    """
+    uniform = seeded_uniform("coconet/" + name, shape)
+    kind = name.rsplit("/", 1)[-1]
+    if kind == "weights":
+        return uniform * np.float32(np.sqrt(3 / np.prod(shape[:-1])))
+    if kind == "gamma":
+        return (1 + np.float32(0.2) * uniform) * np.float32(16 if is_logits else 0.5)
+    if kind == "popvariance":
+        return 1 + np.float32(0.2) * uniform
+    assert kind in ("beta", "popmean"), kind
+    return np.float32(0.1) * uniform
+
+
+def write(folder: Path, hyperparameters: Dict[str, Any], value=weight) -> None:
+    """Write a checkpoint of the given hyperparameters in the upstream's layout.
+
+    value(name, shape, is_logits) gives each variable's float32 array.
+    """
+    hparams = lib_hparams.Hyperparameters(**hyperparameters)
+    with tf.Graph().as_default(), tf.Session() as session:
+        build(hparams)
+        last = "model/conv{}/".format(len(hparams.get_conv_arch().layers) - 1)
+        for variable in tf.global_variables():
+            name = variable.op.name
+            variable.load(value(name, variable.shape.as_list(), name.startswith(last)), session)
+        tf.train.Saver().save(session, str(folder / PREFIX), write_state=False)
+    with (folder / "config").open("w") as file:
+        hparams.dump(file)
+    # As tf.train.update_checkpoint_state writes it, without its timestamps.
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "{0}"\nall_model_checkpoint_paths: "{0}"\n'.format(PREFIX))

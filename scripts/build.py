@@ -1,0 +1,252 @@
+"""The driver behind `make all`: brings every model from fetch to verify, and checks the bytes.
+
+Runs on the machine's own Python 3.11 with the standard library alone, and starts each
+stage that isn't up to date in its toolchain. A stage is up to date when its key is that
+of its manifest and its files are intact, whatever their times say.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+from scripts import checksums, manifest, recipe
+from scripts.job import REFUSED, Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Stage(NamedTuple):
+    name: str
+    toolchain: str | None  # None: the model's own
+    reads: tuple[str, ...]
+    own: str | None  # the model's module that the stage calls
+
+
+STAGES = (
+    Stage("fetch", None, (), "seeded"),
+    Stage("export", None, ("fetch",), "export"),
+    Stage("optimize", "torch", ("export",), None),
+    Stage("quantize", "torch", ("optimize",), "inputs"),
+    Stage("compose", "torch", ("quantize", "fetch"), "compose"),
+    Stage("verify", "torch", ("compose", "export"), None),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+class Build:
+    """One model's build: its recipe, its folder, and which stages are to be run."""
+
+    def __init__(self, model: str, weights: str, checkpoint: Path | None, hashes: manifest.Hashes):
+        self.model, self.weights, self.checkpoint, self.hashes = model, weights, checkpoint, hashes
+        self.recipe = recipe.read(ROOT, model)
+        self.folder = Path("build") / weights / model
+
+    def toolchain(self, stage: Stage) -> str:
+        return stage.toolchain or self.recipe["toolchain"]
+
+    def lock(self, stage: Stage) -> Path:
+        return ROOT / "images" / self.toolchain(stage) / "requirements.lock"
+
+    def key(self, stage: Stage) -> str:
+        """What decides the stage's bytes; needs the manifests of the stages that it reads."""
+        modules = [f"scripts.{stage.name}"] + ([f"models.{self.model}.{stage.own}"] if stage.own else [])
+        told = dict(self.recipe, sources=self.recipe["sources"].get(self.weights, {}))
+        return manifest.key({
+            "stage": stage.name,
+            "weights": self.weights,
+            "recipe": told,
+            "code": manifest.code(ROOT, modules),
+            "lock": manifest.file_hash(self.lock(stage)),
+            "reads": {name: manifest.sha256(ROOT / self.folder / name / "manifest.json") for name in stage.reads},
+            "checkpoint": self.checkpoint_hashes() if stage.name == "fetch" else None,
+        })
+
+    def checkpoint_hashes(self) -> dict[str, str] | None:
+        if self.checkpoint is None:
+            return None
+        if not self.checkpoint.is_dir():
+            raise Refusal(f"CHECKPOINT={self.checkpoint}: expected a folder in the upstream's layout, found none")
+        return {path.name: self.hashes(path) for path in sorted(self.checkpoint.iterdir()) if path.is_file()}
+
+    def up_to_date(self, stage: Stage) -> bool:
+        folder = ROOT / self.folder / stage.name
+        try:
+            same = json.loads((folder / "manifest.json").read_text())["key"] == self.key(stage)
+        except (OSError, ValueError, KeyError):
+            return False
+        return same and manifest.damage(folder, self.hashes) is None
+
+    def pending(self, stages: tuple[Stage, ...]) -> Iterator[Stage]:
+        """The stages to run; asks for each only after the ones before it are done."""
+        for stage in stages:
+            if not self.up_to_date(stage):
+                yield stage
+
+    def run(self, stage: Stage) -> None:
+        """Run a stage beside its place and put its folder there when it is whole."""
+        started = time.monotonic()
+        place = ROOT / self.folder / stage.name
+        partial = self.folder / f".{stage.name}.partial"
+        say(self.model, stage.name, f"in {self.toolchain(stage)}")
+        shutil.rmtree(ROOT / partial, ignore_errors=True)
+        (ROOT / partial).mkdir(parents=True)
+        try:
+            self.start(stage, partial)
+            outputs, evidence = manifest.describe(ROOT / partial, self.hashes)
+            manifest.write_atomically(ROOT / partial / "manifest.json", json.dumps({
+                "model": self.model,
+                "stage": stage.name,
+                "weights": self.weights,
+                "key": self.key(stage),
+                "settings": {"opset": self.recipe["opset"], "variants": self.recipe["variants"],
+                             "source": self.recipe["sources"].get(self.weights)},
+                "tools": manifest.pins(self.lock(stage)),
+                "inputs": [{"file": f"{name}/{file['file']}", "bytes": file["bytes"], "sha256": file["sha256"]}
+                           for name in stage.reads
+                           for file in json.loads((place.parent / name / "manifest.json").read_text())["outputs"]],
+                "outputs": outputs,
+            }, indent=1) + "\n")
+            seconds = time.monotonic() - started
+            manifest.write_atomically(ROOT / partial / "timing.json",
+                                      json.dumps({"seconds": round(seconds, 3), "evidence": evidence}) + "\n")
+            shutil.rmtree(place, ignore_errors=True)
+            (ROOT / partial).rename(place)
+        finally:
+            shutil.rmtree(ROOT / partial, ignore_errors=True)
+        say(self.model, stage.name, f"done in {seconds:.1f} s")
+
+    def start(self, stage: Stage, out: Path) -> None:
+        """Run the stage's module in its toolchain. Raises Refusal with its sentence where it fails."""
+        log = ROOT / self.folder / f"{stage.name}.log"
+        told = json.dumps({
+            "model": self.model, "weights": self.weights, "recipe": self.recipe,
+            "inputs": {name: str(self.folder / name) for name in NAMES[:NAMES.index(stage.name)]
+                       if name in stage.reads},
+            "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint),
+        })
+        command = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
+        with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            try:
+                process.stdin.write(told)
+                process.stdin.close()
+                for line in process.stdout:
+                    say(self.model, stage.name, line.rstrip())
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode == 0:
+            log.unlink()
+            return
+        lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no word"]
+        if process.returncode == REFUSED:
+            raise Refusal(f"{self.model} {stage.name}: {lines[-1]}")
+        raise Refusal(f"{self.model} {stage.name} failed ({lines[-1]}): the whole story is in {log.relative_to(ROOT)}")
+
+
+_printing = threading.Lock()
+
+
+def say(model: str, stage: str, what: str) -> None:
+    with _printing:
+        print(f"  {model:<12} {stage:<9} {what}", flush=True)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other build runs in this tree."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another build in this folder", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Path | None) -> int:
+    """Bring the models to the stage `until`; returns the exit status."""
+    hashes = manifest.Hashes(ROOT / "build" / ".hashes.json")
+    stages = STAGES[:NAMES.index(until) + 1]
+    builds = [Build(model, weights, checkpoint, hashes) for model in models]
+
+    def bring(one: Build) -> None:
+        for stage in one.pending(stages):
+            one.run(stage)
+
+    stale = [one for one in builds if next(one.pending(stages), None)]
+    for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages}):
+        if subprocess.run([ROOT / "scripts/in", toolchain, "true"], check=False).returncode:
+            return REFUSED
+    failures = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(bring, one) for one in stale]:
+            try:
+                future.result()
+            except Refusal as refusal:
+                failures.append(str(refusal))
+    hashes.save()
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        return REFUSED
+    return table(builds, hashes) if until == "verify" else 0
+
+
+def table(builds: list[Build], hashes: manifest.Hashes) -> int:
+    """Print what came out, a line an artifact; the exit status says whether the bytes are the recorded ones."""
+    rows, matched = [("artifact", "variant", "bytes", "against the original", "gate", "SHA-256")], True
+    for one in builds:
+        recorded = checksums.recorded(ROOT, one.weights, one.model)
+        report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
+        for artifact in report["artifacts"]:
+            path = one.folder / "compose" / artifact["file"]
+            found, expected = hashes(ROOT / path), recorded.get(str(path))
+            verdict = {found: "matches", None: "not recorded"}.get(expected, f"differs: {found[:12]}…")
+            matched &= expected == found or one.weights == "custom"
+            gates = [gate for gate in artifact["gates"] if gate["port"]]
+            measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
+            rows.append((f"{one.model}-{artifact['component']}", artifact["variant"], f"{artifact['bytes']:,}",
+                         measured, "passed", verdict if one.weights != "custom" else found[:12] + "…"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for number, row in enumerate(rows):
+        print("  ".join(f"{cell:>{width}}" if column == 2 else f"{cell:<{width}}"
+                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
+        if number == 0:
+            print("  ".join("─" * width for width in widths))
+    if not matched:
+        print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",
+              file=sys.stderr)
+    return 0 if matched else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts.build", description=__doc__)
+    parser.add_argument("models", nargs="*", help="all of them when none is named")
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"))
+    parser.add_argument("--until", default="verify", choices=NAMES)
+    parser.add_argument("--checkpoint", type=lambda path: Path(path).resolve())
+    parser.add_argument("-j", dest="jobs", type=int, nargs="?", const=os.cpu_count(), default=1)
+    asked = parser.parse_args()
+    try:
+        with alone():
+            return build(asked.models or recipe.models(ROOT), "custom" if asked.checkpoint else asked.weights,
+                         asked.until, asked.jobs, asked.checkpoint)
+    except Refusal as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

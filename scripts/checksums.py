@@ -1,0 +1,84 @@
+"""`make verify` and `make checksums`: what was built against checksums/<weights>/<model>.sha256.
+
+The files are in the format of `sha256sum -c`, with paths from the repository's root.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from scripts import manifest, recipe
+from scripts.job import REFUSED, Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def file_of(root: Path, weights: str, model: str) -> Path:
+    return root / "checksums" / weights / f"{model}.sha256"
+
+
+def recorded(root: Path, weights: str, model: str) -> dict[str, str]:
+    """The recorded SHA-256 of each artifact, by its path from the root; empty where none are."""
+    path = file_of(root, weights, model)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: expected for expected, name in (line.split("  ", 1) for line in lines)}
+
+
+def verify(weights: str, model: str) -> list[str]:
+    """Every flaw of what was built, a sentence each; every byte is read."""
+    expected, folder = recorded(ROOT, weights, model), Path("build") / weights / model
+    if not expected:
+        return [f"checksums/{weights}/{model}.sha256 records nothing: run make checksums after a build you trust"]
+    flaws = []
+    for name, recorded_hash in expected.items():
+        if not (ROOT / name).is_file():
+            flaws.append(f"{name} is missing: run make {model}")
+        elif (found := manifest.sha256(ROOT / name)) != recorded_hash:
+            flaws.append(f"{name} is not the recorded one: expected SHA-256 {recorded_hash}, found {found}: "
+                         f"run make {model} to rebuild it")
+    present = {str(path.relative_to(ROOT)) for path in (ROOT / folder / "compose").glob("*.onnx")}
+    flaws += [f"{name} is built but not recorded: run make checksums" for name in sorted(present - set(expected))]
+    for stage in sorted((ROOT / folder).glob("[a-z]*/")):
+        if stage.name != "compose" and (damage := manifest.damage(stage.relative_to(ROOT), manifest.sha256)):
+            flaws.append(f"{damage}: run make {model} to rebuild it")
+    return flaws
+
+
+def record(weights: str, model: str) -> None:
+    """Write the checksums of a whole, verified build. Raises Refusal if there is none."""
+    folder = Path("build") / weights / model
+    for stage in ("compose", "verify"):
+        if damage := manifest.damage(ROOT / folder / stage, manifest.sha256):
+            raise Refusal(f"{damage}: run make {model} before make checksums")
+    outputs = json.loads((ROOT / folder / "compose" / "manifest.json").read_text())["outputs"]
+    path = file_of(ROOT, weights, model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_atomically(path, "".join(f"{f['sha256']}  {folder}/compose/{f['file']}\n" for f in outputs))
+    print(f"recorded {len(outputs)} artifacts in {path.relative_to(ROOT)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts.checksums", description=__doc__)
+    parser.add_argument("verb", choices=("verify", "record"))
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny"))
+    asked = parser.parse_args()
+    flaws = []
+    try:
+        for model in asked.models or recipe.models(ROOT):
+            if asked.verb == "record":
+                record(asked.weights, model)
+            elif found := verify(asked.weights, model):
+                flaws += found
+            else:
+                print(f"{model}: every byte of the {asked.weights} build is as recorded")
+    except Refusal as refusal:
+        flaws.append(str(refusal))
+    for flaw in flaws:
+        print(f"error: {flaw}", file=sys.stderr)
+    return REFUSED if flaws else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

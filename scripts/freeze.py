@@ -1,0 +1,81 @@
+"""From a TensorFlow 1 session to ONNX by tf2onnx, with its known traps closed (Python 3.7).
+
+Closed here, each seen with tf2onnx 1.16.1: input names permuted between runs
+(SavedModel loader), unsupported ops written out in silence, bytes that change from
+run to run because graph nodes are put into sets.
+"""
+
+import itertools
+from typing import Sequence
+
+import onnx
+import tensorflow.compat.v1 as tf
+import tf2onnx.convert
+import tf2onnx.graph
+
+from scripts.job import Refusal
+
+_born = itertools.count()
+
+
+def _hash_in_sequence(node):
+    """A hash that follows the order in which nodes were first hashed, not their address."""
+    if not hasattr(node, "_sequence"):
+        node._sequence = next(_born)
+    return node._sequence
+
+
+tf2onnx.graph.Node.__hash__ = _hash_in_sequence
+
+
+def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> onnx.ModelProto:
+    """Convert the part of a session's graph between inputs and outputs, weights inside.
+
+    inputs and outputs are names of graph nodes and become the names of the ONNX
+    graph's ports, in this order. Raises Refusal where an op has no ONNX equivalent.
+    """
+    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen,
+        input_names=[name + ":0" for name in inputs],
+        output_names=[name + ":0" for name in outputs],
+        opset=opset,
+        tensors_to_rename={name + ":0": name for name in list(inputs) + list(outputs)},
+    )
+    require_standard_ops(model)
+    onnx.checker.check_model(model, full_check=True)
+    ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]
+    if ports != (list(inputs), list(outputs)):
+        raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(
+            list(inputs), list(outputs), *ports))
+    return model
+
+
+def require_standard_ops(model: onnx.ModelProto) -> None:
+    """Raise Refusal naming every op that the model's ONNX opset doesn't have.
+
+    tf2onnx writes such ops out under their TensorFlow names and exits 0.
+    """
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    nodes = (node for graph in _graphs(model.graph) for node in graph.node)
+    foreign = sorted({node.op_type for node in nodes if not _is_standard(node, opset)})
+    if foreign:
+        raise Refusal("no ONNX opset {} equivalent for TensorFlow op {}: rewrite it in the model's export.py".format(
+            opset, ", ".join(foreign)))
+
+
+def _is_standard(node: onnx.NodeProto, opset: int) -> bool:
+    try:
+        onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return node.domain == ""
+
+
+def _graphs(graph):
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                for inner in _graphs(attribute.g):
+                    yield inner

@@ -1,0 +1,67 @@
+"""What several stages do to ONNX graphs."""
+
+from typing import Iterator
+
+import onnx
+import onnx.inliner
+import onnxscript.optimizer
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove the producer, texts, metadata and intermediate shapes: bytes that compute nothing."""
+    for field in ("producer_name", "producer_version", "doc_string", "domain", "model_version"):
+        model.ClearField(field)
+    del model.metadata_props[:]
+    graphs = [model.graph, *inner_graphs(model.graph)]
+    nodes = [node for graph in graphs for node in graph.node]
+    for node in nodes:
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+    for graph in graphs:
+        graph.ClearField("doc_string")
+        del graph.value_info[:]
+        del graph.metadata_props[:]
+    used = {node.domain for node in nodes} | {""}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def inline_step(loop: onnx.ModelProto, name: str, step: onnx.ModelProto) -> onnx.ModelProto:
+    """Put a step's own graph in the place of the function of that name in a loop's model.
+
+    The step's weights become initializers of the outer graph, where runtimes find and fold
+    them as they do in the step itself.
+    """
+    model = onnxscript.optimizer.optimize(loop, inline=False)
+    placeholder = next(function for function in model.functions if function.name == name)
+    weights = [onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in step.graph.initializer]
+    placeholder.CopyFrom(onnx.helper.make_function(
+        placeholder.domain, name,
+        [port.name for port in step.graph.input], [port.name for port in step.graph.output],
+        weights + list(step.graph.node), step.opset_import))
+    model = onnx.inliner.inline_local_functions(model)
+    for graph in inner_graphs(model.graph):
+        for node in [node for node in graph.node if node.op_type == "Constant"]:
+            tensor = model.graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            graph.node.remove(node)
+    model.ir_version = step.ir_version
+    strip(model)
+    return model
+
+
+def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of a graph's loops and branches, at every depth."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from inner_graphs(attribute.g)
+
+
+def stamp(model: onnx.ModelProto, properties: dict[str, str]) -> None:
+    """Give a model its name and its metadata_props, sorted."""
+    model.graph.name = f"{properties['model']}-{properties['component']}-{properties['variant']}"
+    onnx.helper.set_model_props(model, dict(sorted(properties.items())))

@@ -1,0 +1,126 @@
+"""What a stage's folder is made from and holds: its key and its manifest.
+
+A key is the SHA-256 over everything that decides a stage's bytes: the recipe, the code it
+runs, the toolchain's lock, the manifests it reads, and the weights. A manifest lists the
+reproducible files by size and hash. What is measured on one machine (reference.npz, whose
+last bits follow the CPU, and the report) is evidence: its hashes lie with the timings in
+timing.json, so that manifests are equal everywhere and damage is noticed all the same.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Iterable
+
+EVIDENCE = {"reference.npz", "report.json", "report.md"}
+OWN = {"manifest.json", "timing.json"}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Hashes:
+    """SHA-256 of files, remembered until the file system says that a file was touched.
+
+    Any write changes a file's ctime, whatever is done to its mtime; only damage below the
+    file system goes unseen here, which `make verify`, that reads every byte, finds.
+    """
+
+    def __init__(self, store: Path):
+        self.store = store
+        try:
+            self.known = json.loads(store.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+        self.changed = False
+
+    def __call__(self, path: Path) -> str:
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self.known.get(str(path))
+        if known is None or known[:-1] != state:
+            known = self.known[str(path)] = [*state, sha256(path)]
+            self.changed = True
+        return known[-1]
+
+    def save(self) -> None:
+        if self.changed:
+            write_atomically(self.store, json.dumps(self.known))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def key(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def file_hash(path: Path) -> str:
+    return sha256(path)
+
+
+def code(root: Path, modules: Iterable[str]) -> dict[str, str]:
+    """The hashes of the given modules' files and of all files that they import from this
+    repository, by path. A model's data files (JSON) count as its code.
+    """
+    seen: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        path = root / (waiting.pop().replace(".", "/") + ".py")
+        name = str(path.relative_to(root))
+        if path.is_file() and name not in seen:
+            seen[name] = file_hash(path)
+            waiting.extend(imported(path))
+            if path.parent.parent.name == "models":
+                seen |= {str(data.relative_to(root)): file_hash(data) for data in path.parent.glob("*.json")}
+    return dict(sorted(seen.items()))
+
+
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
+    """The modules of this repository that a file imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return tuple(name for name in names if name.startswith(("scripts.", "models.")))
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """The versions of a requirements.lock."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
+
+
+def describe(folder: Path, hashes: Hashes) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A stage folder's reproducible files with size and hash, and the hashes of its evidence."""
+    files = [path for path in sorted(folder.iterdir()) if path.name not in OWN]
+    outputs = [{"file": path.name, "bytes": path.stat().st_size, "sha256": hashes(path)}
+               for path in files if path.name not in EVIDENCE]
+    return outputs, {path.name: hashes(path) for path in files if path.name in EVIDENCE}
+
+
+def damage(folder: Path, hashes: Any) -> str | None:
+    """What is wrong with a finished stage's folder, or None: the first file missing or changed."""
+    try:
+        expected = {file["file"]: file["sha256"] for file in json.loads((folder / "manifest.json").read_text())["outputs"]}
+        expected |= json.loads((folder / "timing.json").read_text())["evidence"]
+    except (OSError, ValueError, KeyError):
+        return f"{folder}/manifest.json or timing.json is missing or unreadable"
+    for name, expected_hash in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if (found := hashes(path)) != expected_hash:
+            return f"{path} is damaged: expected SHA-256 {expected_hash}, found {found}"
+    return None

@@ -1,0 +1,60 @@
+"""Stage optimize: each exported component as the smallest graph that computes the same in float32.
+
+Constants folded and dead nodes dropped (onnxscript), paddings written out instead of the
+deprecated auto_pad, ports given the recipe's symbolic shapes, and everything that says
+where and how the file was made left behind.
+"""
+
+from typing import Any
+
+import onnx
+import onnxscript.optimizer
+
+from scripts import graphs, job
+
+ELEMENT_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+
+
+def optimize(task: job.Job) -> None:
+    for name, component in task.components("export").items():
+        job.progress(f"optimizing {name}")
+        model = onnxscript.optimizer.optimize(onnx.load(task.inputs["export"] / f"{name}.onnx"))
+        write_paddings(model.graph)
+        name_ports(model.graph, component)
+        graphs.strip(model)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, task.out / f"{name}.onnx")
+
+
+def write_paddings(graph: onnx.GraphProto) -> None:
+    """Replace auto_pad=SAME_UPPER by the pads that it means for a convolution of stride 1."""
+    for node in graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if attributes.get("auto_pad") != b"SAME_UPPER":
+            continue
+        if set(attributes.get("strides", [1])) != {1}:
+            raise job.Refusal(f"{node.name}: SAME padding with strides {attributes['strides']} depends on the length; "
+                              "write the padding out in the model's export.py")
+        kernel = attributes["kernel_shape"]
+        dilations = attributes.get("dilations", [1] * len(kernel))
+        total = [(k - 1) * d for k, d in zip(kernel, dilations)]
+        before = [t // 2 for t in total]
+        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        node.attribute.append(onnx.helper.make_attribute("pads", before + [t - b for t, b in zip(total, before)]))
+
+
+def name_ports(graph: onnx.GraphProto, component: dict[str, Any]) -> None:
+    """Give the graph's inputs and outputs the recipe's order, dtypes and symbolic shapes."""
+    for ports, described in ((graph.input, component["inputs"]), (graph.output, component["outputs"])):
+        found, expected = [port.name for port in ports], [port["name"] for port in described]
+        if found != expected:
+            raise job.Refusal(f"expected the ports {expected} of the recipe, found {found} in the exported graph")
+        del ports[:]
+        ports.extend(onnx.helper.make_tensor_value_info(p["name"], ELEMENT_TYPES[p["dtype"]], p["shape"])
+                     for p in described)
+
+
+if __name__ == "__main__":
+    job.run(optimize)

@@ -1,0 +1,100 @@
+"""Stage quantize: each optimized component in each variant of the recipe, <component>-<variant>.onnx.
+
+Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
+loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+
+from scripts import calibrate, graphs, job
+
+# Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
+SHAPING = {"Softmax", "Sigmoid", "Transpose", "Reshape", "Identity"}
+
+
+def quantize(task: job.Job) -> None:
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizer recommends a pass that optimize already made
+    for component in task.components("export"):
+        source = task.inputs["optimize"] / f"{component}.onnx"
+        for variant, how in task.recipe["variants"].items():
+            job.progress(f"{component}: {variant}, {how['about']}")
+            METHODS[how["method"]](task, component, source, task.out / f"{component}-{variant}.onnx")
+
+
+def copy(task: job.Job, component: str, source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def half_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
+    """Store each float32 weight array as float16, followed by a Cast that runtimes fold away.
+
+    Raises Refusal where a weight is too large for float16.
+    """
+    model = onnx.load(source)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
+            continue
+        name, array = tensor.name, onnx.numpy_helper.to_array(tensor)
+        if np.abs(array).max() > np.finfo(np.float16).max:
+            raise job.Refusal(f"{component}: {name} holds {np.abs(array).max():g}, more than float16 can: "
+                              "leave fp16 out of the recipe")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), name + ".half"))
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name + ".widen", to=onnx.TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+    onnx.save(model, target)
+
+
+def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> None:
+    """8-bit weights per channel (signed), 8-bit activations (unsigned), ranges from the model's own inputs.
+
+    Unsigned by signed is the pair that CPUs multiply fastest. The last weighted node and
+    what follows it stay in float: they set the resolution of the result.
+    """
+    model = onnx.load(source)
+    batches = list(task.module("inputs").calibration(component))
+    ranges = calibrate.ranges(model, batches, job.progress)
+    cache = target.with_suffix(".ranges.json")
+    save_tensors_data(TensorsData(CalibrationMethod.MinMax, {
+        name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}), cache)
+    quantize_static(
+        model, target, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
+        nodes_to_exclude=sorted(last_nodes(model.graph)), calibration_cache_path=cache)
+    cache.unlink()
+    quantized = onnx.load(target)
+    graphs.strip(quantized)
+    onnx.save(quantized, target)
+
+
+def last_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes from the last weighted ones to the graph's outputs."""
+    producers = {output: node for node in graph.node for output in node.output}
+    last, frontier = set(), [port.name for port in graph.output]
+    while frontier:
+        node = producers.get(frontier.pop())
+        if node is None or node.name in last:
+            continue
+        last.add(node.name)
+        if node.op_type in SHAPING:
+            frontier.extend(node.input)
+    return last
+
+
+METHODS: dict[str, Callable[[job.Job, str, Path, Path], Any]] = {
+    "none": copy,
+    "half-weights": half_weights,
+    "static-qdq": static_qdq,
+}
+
+if __name__ == "__main__":
+    job.run(quantize)

@@ -1,0 +1,121 @@
+"""Reads models/<model>/recipe.toml strictly: unknown keys, wrong types and missing ones are
+errors with file and line.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from scripts.job import Refusal
+
+PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int}
+SCHEMA = {
+    "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
+    "attribution": str, "toolchain": str, "opset": int,
+    "metadata?": {"*": str},
+    "sources": {"seeded": {"*": object}, "tiny": {"*": object}},
+    "components": {"*": {"about": str, "stage": str, "inputs": [PORT], "outputs": [PORT]}},
+    "variants": {"*": {"method": str, "about": str}},
+    "gates": [{"component?": str, "variant?": str, "port?": str, "case?": str, "metric": str,
+               "at_most?": (int, float), "at_least?": (int, float)}],
+}
+METHODS = ("none", "half-weights", "static-qdq")
+METRICS = ("max_error", "mean_error", "snr_db", "argmax_mismatches", "agreement", "agreement_above_median", "bytes")
+Where = tuple[str | int, ...]
+
+
+def models(root: Path) -> list[str]:
+    """The models that have a recipe, by name."""
+    return sorted(path.parent.name for path in root.glob("models/*/recipe.toml"))
+
+
+def read(root: Path, model: str) -> dict[str, Any]:
+    """The recipe of a model. Raises Refusal naming file, line and key for whatever is wrong in it."""
+    path = root / "models" / model / "recipe.toml"
+    if not path.is_file():
+        raise Refusal(f"no model {model!r}: expected one of {', '.join(models(root))}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        recipe = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refusal(f"{path.relative_to(root)}: not TOML: {error}") from None
+    flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root)
+    if flaw:
+        where, what = flaw
+        raise Refusal(f"{path.relative_to(root)}:{line_of(text, where)}: {what}")
+    return recipe
+
+
+def find_flaw(value: Any, schema: Any, where: Where) -> tuple[Where, str] | None:
+    """The first place where a value doesn't fit a schema, and what is wrong there."""
+    name = ".".join(map(str, where)) or "the recipe"
+    if isinstance(schema, dict):
+        if not isinstance(value, dict):
+            return where, f"{name} must be a table, found {value!r}"
+        if "*" not in schema:
+            known = {key.rstrip("?"): inner for key, inner in schema.items()}
+            if unknown := [key for key in value if key not in known]:
+                return (*where, unknown[0]), (f"unknown key {unknown[0]!r} in {name}; "
+                                              f"known are {', '.join(known)}")
+            if missing := [key for key in schema if not key.endswith("?") and key not in value]:
+                return where, f"{name} lacks the key {missing[0]!r}"
+        else:
+            known = dict.fromkeys(value, schema["*"])
+        flaws = (find_flaw(inner, known[key], (*where, key)) for key, inner in value.items())
+    elif isinstance(schema, list):
+        if not isinstance(value, list):
+            return where, f"{name} must be a list, found {value!r}"
+        flaws = (find_flaw(inner, schema[0], (*where, index)) for index, inner in enumerate(value))
+    else:
+        fits = isinstance(value, schema) and not (isinstance(value, bool) and schema is not object)
+        expected = "number" if isinstance(schema, tuple) else schema.__name__
+        return None if fits else (where, f"{name} must be of type {expected}, found {value!r}")
+    return next(filter(None, flaws), None)
+
+
+def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] | None:
+    """The first place where a well-formed recipe names something that isn't there."""
+    if not (root / "images" / recipe["toolchain"] / "requirements.lock").is_file():
+        return ("toolchain",), f"no toolchain {recipe['toolchain']!r} in images/"
+    for name, variant in recipe["variants"].items():
+        if variant["method"] not in METHODS:
+            return ("variants", name, "method"), f"unknown method {variant['method']!r}; known are {', '.join(METHODS)}"
+    for name, component in recipe["components"].items():
+        if component["stage"] not in ("export", "compose"):
+            return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
+    for index, gate in enumerate(recipe["gates"]):
+        where = ("gates", index)
+        for key, known in (("component", recipe["components"]), ("variant", recipe["variants"]), ("metric", METRICS)):
+            if key in gate and gate[key] not in known:
+                return (*where, key), f"unknown {key} {gate[key]!r}; known are {', '.join(known)}"
+        if ("at_most" in gate) == ("at_least" in gate):
+            return where, "a gate needs at_most or at_least, one of them"
+        if gate["metric"] != "bytes":
+            if "component" not in gate:
+                return where, f"a gate on {gate['metric']} needs a component"
+            ports = [port["name"] for port in recipe["components"][gate["component"]]["outputs"]]
+            if gate.get("port") not in ports:
+                return where, f"{gate.get('port')!r} is no output of {gate['component']}; those are {', '.join(ports)}"
+    return None
+
+
+def line_of(text: str, where: Where) -> int:
+    """The line of a TOML text where a key stands, or the nearest table above it."""
+    found, table, counts = 1, (), {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
+            table = tuple(part.strip().strip("\"'") for part in header[2].split("."))
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            here = table
+        elif key := re.match(r"\s*([\w-]+)\s*=", line):
+            here = (*table, key[1])
+        else:
+            continue
+        if here == where:
+            return number
+        if table and table == where[:len(table)]:
+            found = max(found, number) if here == table else found
+    return found

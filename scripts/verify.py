@@ -1,0 +1,175 @@
+"""Stage verify: every finished artifact against the recipe and against the original's numbers.
+
+Form: onnx.checker in full, standard ops of the recipe's opset, nothing random, ports as
+described, nothing in it that tells where or when it was made. Behaviour: each case of
+reference.npz run in ONNX Runtime, at two sizes at least of every symbolic axis, and the
+recipe's gates. What was measured goes to report.json and report.md; a missed gate or a
+wrong form is one sentence that names artifact, number and bound, and no report.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from scripts import graphs, job
+
+RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+              "RandomUniformLike"}
+TRACE = re.compile(r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|work|Users)/|[A-Z]:\\)|\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d")
+
+
+def verify(task: job.Job) -> None:
+    reference = read_reference(task.inputs["export"] / "reference.npz")
+    artifacts, failures = [], []
+    for component, variant in [(c, v) for c in task.recipe["components"] for v in task.recipe["variants"]]:
+        path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.onnx"
+        job.progress(f"verifying {path.name}")
+        described = task.recipe["components"][component]
+        failures += [f"{path.name}: {flaw}" for flaw in flaws(path, described, task.recipe["opset"])]
+        if failures:
+            continue
+        measured = measure(path, described, reference[component])
+        gates = [judge(gate, measured, path.stat().st_size) for gate in task.recipe["gates"]
+                 if gate.get("component", component) == component and gate.get("variant", variant) == variant]
+        failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
+        artifacts.append({"file": path.name, "component": component, "variant": variant,
+                          "bytes": path.stat().st_size, "measured": measured, "gates": gates})
+    if failures:
+        raise job.Refusal("; ".join(failures))
+    (task.out / "report.json").write_text(json.dumps({"artifacts": artifacts}, indent=1) + "\n")
+    (task.out / "report.md").write_text("\n".join(report(task, artifacts)) + "\n")
+
+
+def read_reference(path: Path) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """reference.npz as arrays by component, case and port."""
+    cases: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    with np.load(path) as arrays:
+        for key in arrays:
+            component, case, port = key.split("/")
+            cases.setdefault(component, {}).setdefault(case, {})[port] = arrays[key]
+    return cases
+
+
+def flaws(path: Path, described: dict[str, Any], opset: int) -> Iterator[str]:
+    """What is wrong with an artifact's form, a sentence each."""
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        yield f"onnx.checker refuses it: {str(error).strip().splitlines()[0]}"
+        return
+    model = onnx.load(path)
+    found = {(o.domain, o.version) for o in model.opset_import}
+    if found != {("", opset)}:
+        yield f"expected standard ONNX of opset {opset} alone, found {sorted(found)}"
+    nodes = [node for graph in (model.graph, *graphs.inner_graphs(model.graph)) for node in graph.node]
+    if random := sorted({node.op_type for node in nodes} & RANDOM_OPS):
+        yield f"holds random ops ({', '.join(random)}); noise must be an input"
+    for kind, ports, expected in (("input", model.graph.input, described["inputs"]),
+                                  ("output", model.graph.output, described["outputs"])):
+        described_ports = [(p["name"], p["dtype"], p["shape"]) for p in expected]
+        found_ports = [describe_port(port) for port in ports]
+        if found_ports != described_ports:
+            yield f"expected the {kind}s {described_ports}, found {found_ports}"
+    texts = [model.producer_name, model.producer_version, model.doc_string, model.graph.name, model.graph.doc_string]
+    texts += [text for prop in model.metadata_props for text in (prop.key, prop.value)]
+    texts += [text for node in nodes for text in (node.name, node.doc_string)]
+    if traces := sorted({text for text in texts if TRACE.search(text)}):
+        yield f"tells where or when it was made: {traces[0]!r}"
+
+
+def describe_port(port: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]:
+    tensor = port.type.tensor_type
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+    return port.name, dtype, [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
+
+
+def measure(path: Path, described: dict[str, Any], cases: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """Run every case and compare each output with the original's: one row a case and port.
+
+    Raises Refusal where the cases don't run every symbolic axis at two sizes or more.
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    sizes: dict[str, set[int]] = {}
+    rows = []
+    for case, arrays in cases.items():
+        for port in described["inputs"]:
+            for axis, size in zip(port["shape"], arrays[port["name"]].shape):
+                if isinstance(axis, str):
+                    sizes.setdefault(axis, set()).add(size)
+        returned = session.run([p["name"] for p in described["outputs"]],
+                               {p["name"]: arrays[p["name"]] for p in described["inputs"]})
+        for port, found in zip(described["outputs"], returned):
+            rows.append({"case": case, "port": port["name"],
+                         **compare(arrays[port["name"]], found, port.get("classes"))})
+    if frozen := sorted(axis for axis, seen in sizes.items() if len(seen) < 2):
+        raise job.Refusal(f"{path.name}: the reference runs the axes {', '.join(frozen)} at one size only; "
+                          "add a case of another size to the model's export.py")
+    return rows
+
+
+def compare(expected: np.ndarray, found: np.ndarray, classes: int | None) -> dict[str, float]:
+    """How far an output is from the original's; classes is the axis of an argmax, if there is one.
+
+    max_error, mean_error: absolute. snr_db: signal to error in dB, 200 where they are equal.
+    agreement: share of equal argmaxes; agreement_above_median: of those whose margin between
+    the two largest values exceeds the median. Raises Refusal on another shape, NaN or infinity.
+    """
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise job.Refusal(f"expected finite values of shape {expected.shape}, found {found.shape}, "
+                          f"{np.count_nonzero(~np.isfinite(found))} of them not finite")
+    error = np.abs(found.astype(np.float64) - expected)
+    power = np.square(error).sum()
+    row = {"max_error": float(error.max()), "mean_error": float(error.mean()),
+           "snr_db": float(10 * np.log10(np.square(expected.astype(np.float64)).sum() / power)) if power else 200.0}
+    if classes is not None:
+        same = found.argmax(classes) == expected.argmax(classes)
+        ordered = np.sort(expected, axis=classes)
+        margin = ordered.take(-1, classes) - ordered.take(-2, classes)
+        clear = margin >= np.median(margin)
+        row |= {"argmax_mismatches": int((~same).sum()), "agreement": float(same.mean()),
+                "agreement_above_median": float(same[clear].mean())}
+    return row
+
+
+def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> dict[str, Any]:
+    """Hold a gate of the recipe against what was measured; the worst case counts."""
+    metric = gate["metric"]
+    if metric == "bytes":
+        values = [size]
+    else:
+        values = [row[metric] for row in measured
+                  if row["port"] == gate["port"] and row["case"] == gate.get("case", row["case"])]
+        if not values:
+            raise job.Refusal(f"no case of the reference measures the gate {gate}")
+    worst = max(values) if "at_most" in gate else min(values)
+    passed = worst <= gate["at_most"] if "at_most" in gate else worst >= gate["at_least"]
+    bound = f"at most {gate['at_most']:g}" if "at_most" in gate else f"at least {gate['at_least']:g}"
+    what = " of ".join(filter(None, (metric, gate.get("port")))) + (f", {gate['case']}" if "case" in gate else "")
+    return {"metric": metric, "port": gate.get("port"), "measured": worst, "passed": passed,
+            "text": f"{what}: {worst:.3g}, must be {bound}"}
+
+
+def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
+    """The lines of report.md."""
+    yield f"# {task.recipe['title']}: {task.weights} weights against the original\n"
+    for artifact in artifacts:
+        yield f"## {artifact['file']}\n\n{artifact['bytes']:,} bytes\n"
+        yield "| case | port | max error | mean error | SNR, dB | agreement | above the median margin |"
+        yield "|---|---|---|---|---|---|---|"
+        for row in artifact["measured"]:
+            agreed = [f"{row[k]:.4f}" if k in row else "" for k in ("agreement", "agreement_above_median")]
+            yield (f"| {row['case']} | {row['port']} | {row['max_error']:.2g} | {row['mean_error']:.2g} | "
+                   f"{row['snr_db']:.1f} | {' | '.join(agreed)} |")
+        yield ""
+        for gate in artifact["gates"]:
+            yield f"- gate {'passed' if gate['passed'] else 'MISSED'}: {gate['text']}"
+        yield ""
+
+
+if __name__ == "__main__":
+    job.run(verify)
