@@ -2,18 +2,22 @@
 
 Closed here, each seen with tf2onnx 1.16.1: input names permuted between runs
 (SavedModel loader), unsupported ops written out in silence, bytes that change from
-run to run because graph nodes are put into sets.
+run to run because graph nodes are put into sets, and bytes that change from CPU to CPU
+because TensorFlow folds rsqrt by an approximation that each CPU makes differently.
 """
 
 import itertools
-from typing import Sequence
+from typing import Optional, Sequence
 
+import numpy as np
 import onnx
 import tensorflow.compat.v1 as tf
 import tf2onnx.convert
 import tf2onnx.graph
 
 from scripts.job import Refusal
+
+CONSTANT_OPS = {"Identity": lambda x: x, "AddV2": np.add, "Add": np.add}  # exact in IEEE arithmetic, on every CPU
 
 _born = itertools.count()
 
@@ -35,6 +39,7 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     graph's ports, in this order. Raises Refusal where an op has no ONNX equivalent.
     """
     frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    fold_rsqrt(frozen)
     model, _ = tf2onnx.convert.from_graph_def(
         frozen,
         input_names=[name + ":0" for name in inputs],
@@ -49,6 +54,30 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
         raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(
             list(inputs), list(outputs), *ports))
     return model
+
+
+def fold_rsqrt(graph: tf.GraphDef) -> None:
+    """Replace each 1/sqrt of constants, the heart of a batch norm, by its correctly rounded value."""
+    nodes = {node.name: node for node in graph.node}
+
+    def constant(name: str) -> Optional[np.ndarray]:
+        node = nodes[name.split(":")[0]]
+        if node.op == "Const":
+            return tf.make_ndarray(node.attr["value"].tensor)
+        values = [constant(name) for name in node.input if not name.startswith("^")]
+        if node.op not in CONSTANT_OPS or any(value is None for value in values):
+            return None
+        return CONSTANT_OPS[node.op](*values)
+
+    for node in graph.node:
+        value = constant(node.input[0]) if node.op == "Rsqrt" else None
+        if value is not None:
+            exact = (1 / np.sqrt(value.astype(np.float64))).astype(value.dtype)
+            node.op = "Const"
+            node.attr["dtype"].CopyFrom(node.attr["T"])
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(exact))
+            del node.attr["T"]
+            del node.input[:]
 
 
 def require_standard_ops(model: onnx.ModelProto) -> None:
