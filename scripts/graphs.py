@@ -30,8 +30,8 @@ def strip(model: onnx.ModelProto) -> None:
 def inline_step(loop: onnx.ModelProto, name: str, step: onnx.ModelProto) -> onnx.ModelProto:
     """Put a step's own graph in the place of the function of that name in a loop's model.
 
-    The step's weights become initializers of the outer graph, where runtimes find and fold
-    them as they do in the step itself.
+    The step's weights become initializers of the graph that uses them, the loop's body: ONNX
+    Runtime rearranges float32 weights for its fast convolutions only where it finds them there.
     """
     model = onnxscript.optimizer.optimize(loop, inline=False)
     placeholder = next(function for function in model.functions if function.name == name)
@@ -43,7 +43,7 @@ def inline_step(loop: onnx.ModelProto, name: str, step: onnx.ModelProto) -> onnx
     model = onnx.inliner.inline_local_functions(model)
     for graph in inner_graphs(model.graph):
         for node in [node for node in graph.node if node.op_type == "Constant"]:
-            tensor = model.graph.initializer.add()
+            tensor = graph.initializer.add()
             tensor.CopyFrom(node.attribute[0].t)
             tensor.name = node.output[0]
             graph.node.remove(node)

@@ -97,3 +97,18 @@ def reference() -> Dict[str, Dict[str, np.ndarray]]:
 def chains() -> Dict[str, Tuple[np.ndarray, int]]:
     """For the harmonizer, by case: MIDI pitches [batch, time, 4], and the Gibbs steps after the first guess."""
     return {"guess": (chorales(32), 0), "chain": (progressions("chain", 2, 24), 12)}
+
+
+def bench() -> Dict[str, Dict[str, np.ndarray]]:
+    """What the bench feeds each component: one melody of 32 sixteenths; 4 Gibbs steps."""
+    rolls, steps = to_rolls(progressions("bench", 1, 32)), 4
+    harmonization = {"pianorolls": rolls, "masks": hide_lower_voices(rolls)}
+    return {
+        "denoiser": harmonization,
+        "harmonizer": dict(
+            harmonization,
+            uniforms=seeded_unit("coconet/bench", (steps + 1, 2, 1, 32, VOICES)),
+            temperature=np.array(1, np.float32),
+            steps=np.array(steps, np.int64),
+        ),
+    }

@@ -1,0 +1,62 @@
+"""One side of a bench (Python 3.7 and later): python -m scripts.contestant SIDE MODEL FOLDER THREADS
+
+SIDE is `original`, the model's bench.py in its own toolchain, or `onnx`, the artifacts of a
+build in ONNX Runtime. Prints the names `<component>/<contestant>` that it can run as JSON;
+then, for each name read from standard input, runs it a few times and prints the milliseconds of a call.
+"""
+
+import importlib
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+
+def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
+    """A call for each component's bare export and each finished artifact, by name."""
+    import onnxruntime  # only this side's toolchain has it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
+    feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
+
+    def call(path: Path, component: str) -> Callable[[], Any]:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda: session.run(None, feeds[component])
+
+    calls = {"{}/naive export".format(path.stem): call(path, path.stem)
+             for path in sorted((folder / "export").glob("*.onnx"))}
+    for path in sorted((folder / "compose").glob("*.onnx")):
+        _, component, variant = path.stem.split("-")
+        calls["{}/{}".format(component, variant)] = call(path, component)
+    return calls
+
+
+def milliseconds(call: Callable[[], Any]) -> float:
+    """The median of three calls, after one that warms the caches up again."""
+    call()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times)
+
+
+def main() -> None:
+    side, model, folder, threads = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+    if side == "original":
+        original = importlib.import_module("models.{}.bench".format(model)).original(folder / "fetch", threads)
+        calls = {"{}/original".format(component): call for component, call in original.items()}
+    else:
+        calls = artifacts(model, folder, threads)
+    print(json.dumps(list(calls)), flush=True)
+    for line in sys.stdin:
+        print(milliseconds(calls[line.strip()]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
