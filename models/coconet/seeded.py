@@ -57,7 +57,11 @@ def write(folder: Path, hyperparameters: Dict[str, Any], value=weight) -> None:
         for variable in tf.global_variables():
             name = variable.op.name
             variable.load(value(name, variable.shape.as_list(), name.startswith(last)), session)
-        tf.train.Saver().save(session, str(folder / PREFIX), write_state=False)
+        saver = tf.train.Saver()
+        saver.save(session, str(folder / PREFIX), write_state=False, write_meta_graph=False)
+        # Saver's own .meta holds the loss's assertions, whose protobuf maps are written in a random order.
+        meta = tf.train.export_meta_graph(saver_def=saver.as_saver_def(), collection_list=["variables"])
+        (folder / (PREFIX + ".meta")).write_bytes(meta.SerializeToString(deterministic=True))
     with (folder / "config").open("w") as file:
         hparams.dump(file)
     # As tf.train.update_checkpoint_state writes it, without its timestamps.

@@ -1,0 +1,200 @@
+"""Harmonizes a melody: MIDI in, four voices out, as MIDI or as a picture.
+
+    python -m models.coconet.player melody.mid chorale.mid --weights seeded
+
+ONNX Runtime and NumPy alone compute; mido reads and writes MIDI, matplotlib draws. The same
+melody, seed, temperature, steps and variant give the same music every time. A rest in the
+melody stays a rest: there the model doesn't see the soprano, what it writes for it is
+dropped, and the lower voices sound on.
+"""
+
+import argparse
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+from models.coconet.inputs import LOWEST, VOICES, hide_lower_voices, to_rolls
+from models.coconet.midi import HIGHEST, LONGEST, Tune, read_tune, voices_of, write_chorale
+from scripts.job import REFUSED, Refusal, progress
+from scripts.manifest import sha256
+from scripts.seeded import seeded_unit
+
+STEPS = 96  # Gibbs steps after the first guess, as Magenta.js takes
+MOST_STEPS = 1000
+STAND_INS = ("seeded", "tiny")
+
+
+class Harmonizer:
+    """Coconet's harmonizer out of a folder of artifacts: a build's compose folder, or a release's assets."""
+
+    def __init__(self, folder: Path, variant: str = "int8"):
+        """Raises Refusal where the folder holds no such artifact."""
+        self.path = Path(folder) / f"coconet-harmonizer-{variant}.onnx"
+        if not self.path.is_file():
+            others = ", ".join(sorted(path.name for path in Path(folder).glob("coconet-harmonizer-*.onnx")))
+            raise Refusal(f"{self.path}: expected an artifact, found {others or 'none'}: name a variant that is there, "
+                          "cast it with make coconet, or download it from a release")
+        self.sha256 = sha256(self.path)
+        try:
+            self.session = onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise Refusal(f"{self.path}: expected ONNX, found a file that can't be loaded: "
+                          "cast it again with make coconet, or download it again") from error
+        self.weights = self.session.get_modelmeta().custom_metadata_map.get("weights", "unknown")
+
+    def harmonize(self, melody: np.ndarray, seed: int = 0, temperature: float = 0.99, steps: int = STEPS) -> np.ndarray:
+        """Write alto, tenor and bass under a melody.
+
+        melody: MIDI pitches 36 to 81, a sixteenth note each, int [time]; 0 is a rest.
+        temperature: 1 samples as trained, less is safer, 0 takes the most probable pitch.
+        steps: how often a share of the notes is rewritten after the first guess.
+        Returns MIDI pitches, int64 [time, 4]: the melody as given, alto, tenor, bass.
+        Raises Refusal on a value outside of these.
+        """
+        melody = checked(melody)
+        if not 0 <= temperature < np.inf:
+            raise Refusal(f"temperature: expected a number from 0 up, found {temperature}: 0.99 is the default")
+        if not 0 <= steps <= MOST_STEPS:
+            raise Refusal(f"steps: expected 0 to {MOST_STEPS}, found {steps}: {STEPS} is the default")
+        rests = melody == 0
+        given = np.full((1, len(melody), VOICES), LOWEST)
+        given[0, ~rests, 0] = melody[~rests]
+        rolls = to_rolls(given)
+        masks = hide_lower_voices(rolls)
+        masks[0, rests] = 1
+        [harmonized] = self.session.run(["harmonized"], {
+            "pianorolls": rolls,
+            "masks": masks,
+            "uniforms": seeded_unit(f"coconet/play/{seed}", (steps + 1, 2, 1, len(melody), VOICES)),
+            "temperature": np.array(temperature, dtype=np.float32),
+            "steps": np.array(steps, dtype=np.int64),
+        })
+        pitches = harmonized[0].argmax(axis=1) + LOWEST
+        pitches[rests, 0] = 0
+        return pitches
+
+
+def checked(melody: np.ndarray) -> np.ndarray:
+    """The melody as int64 [time]. Raises Refusal on another shape, kind, length or pitch."""
+    melody = np.asarray(melody)
+    if melody.ndim != 1 or melody.dtype.kind not in "iu" or not 0 < len(melody) <= LONGEST:
+        raise Refusal(f"melody: expected 1 to {LONGEST} integers in a row, found {melody.dtype} of shape "
+                      f"{list(melody.shape)}: give the MIDI pitch of each sixteenth")
+    wrong = melody[(melody != 0) & ((melody < LOWEST) | (melody > HIGHEST))]
+    if len(wrong):
+        raise Refusal(f"melody: expected MIDI pitches {LOWEST} to {HIGHEST} or 0 for a rest, found {wrong[0]}: "
+                      "move it by octaves")
+    return melody.astype(np.int64)
+
+
+def play(asked: argparse.Namespace) -> None:
+    check_out(asked.melody, asked.out)
+    tune = read_tune(asked.melody)
+    for remark in tune.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    harmonizer = Harmonizer(artifacts(asked.weights), asked.variant)
+    artifact = f"{harmonizer.path.name} (sha256 {harmonizer.sha256[:12]}…)"
+    progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact}")
+    if harmonizer.weights in STAND_INS:
+        progress(f"its {harmonizer.weights} weights are an untrained stand-in: expect notes, not Bach")
+    pitches = ticking(lambda: harmonizer.harmonize(tune.melody(), asked.seed, asked.temperature, asked.steps))
+
+    voices = voices_of(tune, pitches)
+    if asked.out.suffix.lower() != ".png":
+        write_whole(asked.out, lambda path: write_chorale(path, tune, voices))
+    if asked.plot or asked.out.suffix.lower() == ".png":
+        write_whole(asked.out.with_suffix(".png"), lambda path: draw(path, tune, voices, asked, harmonizer))
+
+
+def check_out(melody: Path, out: Path) -> None:
+    """Raises Refusal before any work is done for a file that can't be written."""
+    if out.suffix.lower() not in (".mid", ".midi", ".png"):
+        raise Refusal(f"OUT={out}: expected a name that ends in .mid, .midi or .png, found '{out.suffix}': "
+                      "for instance OUT=chorale.mid")
+    if not out.parent.is_dir():
+        raise Refusal(f"OUT={out}: expected the folder {out.parent}, found none: make it first")
+    if out.exists() and melody.exists() and out.samefile(melody):
+        raise Refusal(f"OUT={out}: expected another file than IN, found the same: name a new one")
+
+
+def artifacts(weights: str) -> Path:
+    """The folder of a build's artifacts. Raises Refusal where there is none yet."""
+    folder = Path("build") / weights / "coconet" / "compose"
+    if not folder.is_dir():
+        setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
+        raise Refusal(f"{folder}: expected the build's artifacts, found none: run make coconet {setting}")
+    return folder
+
+
+def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
+    """What the call returns; beyond a second, a clock ticks on a terminal until it does.
+
+    The whole chain is one call into ONNX Runtime, which tells nothing on its way.
+    """
+    outcome: list[np.ndarray | Exception] = []
+
+    def attempt() -> None:
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001 - raised again below, where it can be caught
+            outcome.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    with tqdm(bar_format="harmonizing, {elapsed}", leave=False, delay=1, miniters=0, disable=None) as clock:
+        thread.start()
+        while thread.is_alive():
+            thread.join(timeout=0.5)
+            clock.update(0)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def write_whole(out: Path, write: Callable[[Path], None]) -> None:
+    """Have the file written beside its place and put there when it is whole."""
+    beside = out.with_name(f".{out.name}.partial")
+    try:
+        write(beside)
+        beside.replace(out)
+    except OSError as error:
+        raise Refusal(f"{out}: can't be written ({error.strerror}): name another OUT or free the way") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    progress(f"wrote {out}")
+
+
+def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, harmonizer: Harmonizer) -> None:
+    from models.coconet import picture  # matplotlib is slow to import, and needed for a picture alone
+
+    told = [f"{harmonizer.path.name}, sha256 {harmonizer.sha256[:12]}…", f"seed {asked.seed}",
+            f"temperature {asked.temperature:g}", f"{asked.steps} steps"]
+    if harmonizer.weights in STAND_INS:
+        told.append(f"{harmonizer.weights} weights: an untrained stand-in")
+    picture.draw(path, tune, voices, asked.melody.name, " · ".join(told))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="models.coconet.player", description=__doc__.splitlines()[0])
+    parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
+    parser.add_argument("out", type=Path, metavar="OUT", help="chorale.mid, or chorale.png for a picture alone")
+    parser.add_argument("--weights", default="seeded", help="the folder of build/ to play from: seeded, tiny, custom")
+    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another one, other music (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.99, help="less is safer (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="Gibbs steps (default %(default)s)")
+    parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
+    try:
+        play(parser.parse_args(arguments))
+    except Refusal as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

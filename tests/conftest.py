@@ -1,0 +1,64 @@
+"""Fixtures: finished builds, a copy of the tree to break things in, and the golden data."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its output is text, its exit status not yet judged."""
+    return subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, **environment}, text=True,
+                          capture_output=True, check=False)
+
+
+def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
+    """Run make and return what it printed; the test fails where make does."""
+    done = run("make", "--no-print-directory", *goals, cwd=cwd, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def copy_tree(target: Path) -> Path:
+    """The files of the repository, without its builds."""
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
+    for name in tracked:
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The artifacts of a finished tiny build."""
+    made("all", "WEIGHTS=tiny")
+    return ROOT / "build/tiny/coconet/compose"
+
+
+@pytest.fixture(scope="session")
+def seeded() -> Path:
+    """The artifacts of a finished build at real size."""
+    made("all")
+    return ROOT / "build/seeded/coconet/compose"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, tiny: Path) -> Path:
+    """A copy of the tree with its own finished tiny build, to break things in."""
+    copy_tree(tmp_path / "tree")
+    shutil.copytree(ROOT / "build/tiny", tmp_path / "tree/build/tiny")
+    return tmp_path / "tree"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Outputs of the original frameworks: GOLDEN=folder, or ../shared/golden beside the repository."""
+    folder = Path(os.environ.get("GOLDEN") or ROOT.parent / "shared/golden")
+    if not folder.is_dir():
+        pytest.skip(f"NO GOLDEN DATA at {folder}: set GOLDEN to the folder that holds it")
+    return folder

@@ -1,0 +1,173 @@
+"""The driver: only what changed is built again, and nothing half-made is taken for finished."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from scripts import build
+from tests.conftest import ROOT, made, run
+
+STAGES = list(build.NAMES)
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that a build's output says were done."""
+    return [line.split()[1] for line in output.splitlines() if " done in " in line]
+
+
+def refused(tree: Path, *goals: str, **environment: str) -> str:
+    """The one error line of a make that must fail, and fail without a traceback."""
+    done = run("make", "--no-print-directory", *goals, cwd=tree, **environment)
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    return "\n".join(errors)
+
+
+def test_a_finished_build_is_left_alone(workshop):
+    before = {path: path.stat().st_mtime_ns for path in (workshop / "build").rglob("*.onnx")}
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == []
+    assert {path: path.stat().st_mtime_ns for path in (workshop / "build").rglob("*.onnx")} == before
+
+
+def test_times_alone_rebuild_nothing(workshop):
+    for path in [*(workshop / "scripts").rglob("*.py"), *(workshop / "models").rglob("*"),
+                 *(workshop / "build").rglob("*.onnx")]:
+        os.utime(path)
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == []
+
+
+def test_the_table_names_every_artifact_with_its_gate_and_hash(tiny):
+    table = made("all", "WEIGHTS=tiny")
+    for component in ("denoiser", "harmonizer"):
+        for variant in ("fp32", "fp16", "int8"):
+            assert any(line.startswith(f"coconet-{component}") and variant in line and line.endswith("passed  matches")
+                       for line in table.splitlines()), table
+
+
+def test_changed_code_rebuilds_its_stage_and_what_follows(workshop):
+    module = workshop / "models/coconet/compose.py"
+    module.write_text(module.read_text() + "# a remark\n")
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["compose", "verify"]
+
+
+def test_code_that_no_stage_imports_rebuilds_nothing(workshop):
+    module = workshop / "scripts/bench.py"
+    module.write_text(module.read_text() + "# a remark\n")
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == []
+
+
+def test_a_changed_gate_alone_reaches_the_verdict(workshop):
+    path = workshop / "models/coconet/recipe.toml"
+    path.write_text(path.read_text().replace("at_least = 30", "at_least = 90"))
+    message = refused(workshop, "all", "WEIGHTS=tiny")
+    assert "coconet-denoiser-int8.onnx: snr_db of logits, chorales: 41.7, must be at least 90" in message
+
+
+def test_a_damaged_artifact_is_named_by_verify_and_rebuilt_alone(workshop):
+    artifact = workshop / "build/tiny/coconet/compose/coconet-denoiser-int8.onnx"
+    whole = artifact.read_bytes()
+    artifact.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    message = refused(workshop, "verify", "WEIGHTS=tiny")
+    assert "coconet-denoiser-int8.onnx is not the recorded one" in message
+    assert len(message.splitlines()) == 1
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["compose"]
+    assert artifact.read_bytes() == whole
+
+
+def test_damage_that_keeps_the_times_is_seen_too(workshop):
+    artifact = workshop / "build/tiny/coconet/quantize/denoiser-fp16.onnx"
+    stat, whole = artifact.stat(), artifact.read_bytes()
+    made("all", "WEIGHTS=tiny", cwd=workshop)
+    artifact.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(artifact, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["quantize"]
+
+
+def test_a_damaged_reference_is_made_again(workshop):
+    (workshop / "build/tiny/coconet/export/reference.npz").write_bytes(b"")
+    assert "export" in stages_run(made("all", "WEIGHTS=tiny", cwd=workshop))
+
+
+def test_verify_asks_for_a_build_where_there_is_none(workshop):
+    shutil.rmtree(workshop / "build")
+    assert "is missing: run make coconet" in refused(workshop, "verify", "WEIGHTS=tiny")
+
+
+def test_checksums_are_what_sha256sum_reads(tiny):
+    assert run("sha256sum", "-c", "checksums/tiny/coconet.sha256").returncode == 0
+
+
+def test_bytes_that_are_not_the_recorded_ones_fail_the_build(workshop):
+    path = workshop / "checksums/tiny/coconet.sha256"
+    path.write_text(path.read_text().replace(path.read_text()[:8], "00000000"))
+    assert "not the recorded ones" in refused(workshop, "all", "WEIGHTS=tiny")
+
+
+def test_checksums_records_what_all_then_accepts(workshop):
+    path = workshop / "checksums/tiny/coconet.sha256"
+    recorded = path.read_text()
+    path.unlink()
+    made("checksums", "WEIGHTS=tiny", cwd=workshop)
+    assert path.read_text() == recorded
+
+
+def test_a_killed_stage_leaves_nothing_that_looks_finished(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/quantize")
+    with subprocess.Popen(["make", "all", "WEIGHTS=tiny"], cwd=workshop, stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        for line in process.stdout:
+            if "calibrated 2 of" in line:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert not (workshop / "build/tiny/coconet/quantize").exists()
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["quantize"]
+    assert not list((workshop / "build/tiny/coconet").glob(".*.partial"))
+
+
+def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/quantize")
+    module = workshop / "scripts/quantize.py"
+    module.write_text(module.read_text().replace(
+        "    shutil.copyfile(source, target)", "    raise OSError(28, 'No space left on device')"))
+    assert "the disk is full" in refused(workshop, "all", "WEIGHTS=tiny")
+    assert not list((workshop / "build/tiny/coconet").glob("*quantize*/"))
+
+
+def test_an_unexpected_failure_names_its_log(workshop):
+    module = workshop / "scripts/compose.py"
+    module.write_text(module.read_text().replace("def compose(task: job.Job) -> None:",
+                                                 "def compose(task: job.Job) -> None:\n    raise RuntimeError('burst')"))
+    message = refused(workshop, "all", "WEIGHTS=tiny")
+    assert "RuntimeError: burst" in message and "build/tiny/coconet/compose.log" in message
+    assert "RuntimeError: burst" in (workshop / "build/tiny/coconet/compose.log").read_text()
+
+
+def test_two_builds_in_one_tree_take_turns(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/verify")
+    builds = [subprocess.Popen(["make", "all", "WEIGHTS=tiny"], cwd=workshop, stdout=subprocess.PIPE, text=True)
+              for _ in range(2)]
+    outputs = [build.communicate()[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0]
+    assert sorted(map(stages_run, outputs)) == [[], ["verify"]]
+
+
+def test_a_stage_can_be_asked_for_by_its_name(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet")
+    assert stages_run(made("fetch", "WEIGHTS=tiny", cwd=workshop)) == ["fetch"]
+
+
+def test_manifests_tell_everything_but_where_and_when(tiny):
+    for stage in STAGES:
+        told = json.loads((tiny.parent / stage / "manifest.json").read_text())
+        assert {"model", "stage", "weights", "key", "inputs", "outputs", "tools", "settings"} <= set(told)
+        text = json.dumps(told)
+        assert str(ROOT) not in text and time.strftime("%Y-%m-%d") not in text
+
+
+def test_an_unknown_model_stops_before_any_stage_runs(workshop):
+    message = refused(workshop, "all", "WEIGHTS=tiny", "MODELS=coconet nobody")
+    assert "no model 'nobody'" in message

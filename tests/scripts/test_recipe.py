@@ -1,0 +1,73 @@
+"""A recipe is read strictly, and what is wrong in it is named with file, line and key."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts import recipe
+from scripts.job import Refusal
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "models/coconet/recipe.toml").read_text()
+
+
+def refused(text: str, tmp_path: Path) -> str:
+    """What reading this text as a recipe is refused with."""
+    (tmp_path / "models/coconet").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "models/coconet/recipe.toml").write_text(text)
+    for toolchain in ("legacy", "torch"):
+        (tmp_path / "images" / toolchain).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / toolchain / "requirements.lock").touch()
+    with pytest.raises(Refusal) as refusal:
+        recipe.read(tmp_path, "coconet")
+    return str(refusal.value)
+
+
+def line_of(text: str, part: str) -> int:
+    return text[:text.index(part)].count("\n") + 1
+
+
+@pytest.mark.parametrize("model", recipe.models(ROOT))
+def test_every_recipe_is_well_formed(model):
+    assert recipe.read(ROOT, model)["title"]
+
+
+@given(st.from_regex(r"[a-z]{3,9}_[a-z]{3,9}", fullmatch=True), st.data())
+def test_an_unknown_key_is_named_with_its_line(tmp_path_factory, key, data):
+    lines = TEXT.splitlines()
+    tables = [n for n, line in enumerate(lines) if line.startswith(("[components.denoiser", "[[", "[variants.fp16"))]
+    place = data.draw(st.sampled_from(tables)) + 1
+    text = "\n".join([*lines[:place], f"{key} = 1", *lines[place:]])
+    message = refused(text, tmp_path_factory.mktemp("recipe"))
+    assert message.startswith(f"models/coconet/recipe.toml:{place + 1}: unknown key '{key}'")
+
+
+@pytest.mark.parametrize(("old", "new", "named"), [
+    ("opset = 17", 'opset = "17"', "opset must be of type int"),
+    ("version = 1", "version = true", "version must be of type int"),
+    ('title = "Coconet, the Bach harmonizer"\n', "", "lacks the key 'title'"),
+    ('toolchain = "legacy"', 'toolchain = "nowhere"', "no toolchain 'nowhere'"),
+    ('method = "static-qdq"', 'method = "magic"', "unknown method 'magic'"),
+    ('metric = "snr_db"', 'metric = "taste"', "unknown metric 'taste'"),
+    ("at_most = 1e-5", "", "a gate needs at_most or at_least"),
+    ('port = "probabilities"\nmetric', 'port = "nothing"\nmetric', "'nothing' is no output of denoiser"),
+])
+def test_a_wrong_value_is_named(tmp_path, old, new, named):
+    assert old in TEXT
+    assert named in refused(TEXT.replace(old, new, 1), tmp_path)
+
+
+def test_a_wrong_value_has_its_line(tmp_path):
+    text = TEXT.replace('method = "static-qdq"', 'method = "magic"')
+    assert f"recipe.toml:{line_of(text, 'method = ' + chr(34) + 'magic')}:" in refused(text, tmp_path)
+
+
+def test_what_is_not_toml_is_refused_with_its_line(tmp_path):
+    assert "line 2" in refused('title = "x"\nversion = = 1\n', tmp_path)
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(Refusal, match="expected one of.*coconet"):
+        recipe.read(ROOT, "nobody")

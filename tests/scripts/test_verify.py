@@ -1,0 +1,170 @@
+"""Every gate is closed: a planted defect is caught, by the sentence that belongs to it."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from scripts import job, recipe, verify
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def task(tiny, tmp_path):
+    """A verify job over a copy of the tiny build's artifacts."""
+    shutil.copytree(tiny, tmp_path / "compose")
+    shutil.copytree(tiny.parent / "export", tmp_path / "export")
+    (tmp_path / "verify").mkdir()
+    return job.Job("coconet", "tiny", recipe.read(ROOT, "coconet"),
+                   {"compose": tmp_path / "compose", "export": tmp_path / "export"}, tmp_path / "verify", None)
+
+
+def plant(task, change, name="coconet-denoiser-fp32.onnx"):
+    """Change one artifact and return what verify says of it."""
+    path = task.inputs["compose"] / name
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(job.Refusal) as refusal:
+        verify.verify(task)
+    assert not list(task.out.iterdir())
+    assert str(refusal.value).startswith(name) or name in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_sound_artifacts_pass_and_are_reported(task):
+    verify.verify(task)
+    report = json.loads((task.out / "report.json").read_text())
+    assert len(report["artifacts"]) == 6
+    assert all(gate["passed"] for artifact in report["artifacts"] for gate in artifact["gates"])
+    assert all(artifact["gates"] for artifact in report["artifacts"])
+    assert "above the median margin" in (task.out / "report.md").read_text()
+
+
+def test_a_changed_weight_is_caught(task):
+    def change(model):
+        tensor = max(model.graph.initializer, key=lambda t: np.prod(t.dims))
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array.flat[0] += 0.01
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    assert "max_error of probabilities" in plant(task, change)
+
+
+def test_coarser_weights_are_caught(task):
+    def change(model):
+        for tensor in model.graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.dtype == np.int8:
+                tensor.CopyFrom(onnx.numpy_helper.from_array((array // 16 * 16).astype(np.int8), tensor.name))
+    assert "snr_db of logits, chorales" in plant(task, change, "coconet-denoiser-int8.onnx")
+
+
+def test_a_loop_that_loses_the_given_voice_is_caught(task):
+    def change(model):
+        loop = next(node for node in model.graph.node if node.op_type == "Loop")
+        body = next(a.g for a in loop.attribute if a.name == "body")
+        where = [node for node in body.node if node.op_type == "Where"][-1]
+        where.input[2] = where.input[1]
+    assert "argmax_mismatches of harmonized" in plant(task, change, "coconet-harmonizer-fp32.onnx")
+
+
+def test_a_renamed_input_is_caught(task):
+    def change(model):
+        model.graph.input[0].name = "rolls"
+        for node in model.graph.node:
+            node.input[:] = ["rolls" if name == "pianorolls" else name for name in node.input]
+    assert "expected the inputs" in plant(task, change)
+
+
+def test_permuted_inputs_are_caught(task):
+    def change(model):
+        first, second = model.graph.input[1], model.graph.input[0]
+        ports = [onnx.ValueInfoProto.FromString(port.SerializeToString()) for port in (first, second)]
+        del model.graph.input[:]
+        model.graph.input.extend(ports)
+    assert "expected the inputs" in plant(task, change)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_frozen_axis_is_caught(task, axis):
+    def change(model):
+        for port in (*model.graph.input, *model.graph.output):
+            port.type.tensor_type.shape.dim[axis].dim_value = 2
+    assert "expected the inputs" in plant(task, change)
+
+
+def test_a_graph_that_serves_one_length_only_is_caught(task):
+    """The ports say dynamic, but a Reshape inside was traced at one size."""
+    def change(model):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 32, 46, 4]), "size"))
+        model.graph.node.insert(0, onnx.helper.make_node("Reshape", ["pianorolls", "size"], ["traced"], "traced"))
+        for node in list(model.graph.node)[1:]:
+            node.input[:] = ["traced" if name == "pianorolls" else name for name in node.input]
+    with pytest.raises(Exception, match="(?i)reshape"):
+        plant(task, change)
+
+
+def test_a_reference_of_one_size_is_refused(task):
+    path = task.inputs["export"] / "reference.npz"
+    with np.load(path) as arrays:
+        kept = {key: arrays[key] for key in arrays if "/made/" in key or "harmonizer" in key}
+    np.savez(path, **kept)
+    with pytest.raises(job.Refusal, match="batch, time at one size only"):
+        verify.verify(task)
+
+
+def test_a_random_op_is_caught(task):
+    def change(model):
+        model.graph.node.append(onnx.helper.make_node("RandomUniformLike", ["pianorolls"], ["noise"], "noise"))
+    assert "random ops (RandomUniformLike)" in plant(task, change)
+
+
+def test_an_op_of_another_domain_is_caught(task):
+    def change(model):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    assert "standard ONNX of opset 17 alone" in plant(task, change)
+
+
+def test_another_opset_is_caught(task):
+    def change(model):
+        model.opset_import[0].version = 18
+    assert "opset" in plant(task, change)
+
+
+@pytest.mark.parametrize("trace", ["/home/bach/coconet", "made 2026-01-31", "at 12:30:59"])
+def test_a_trace_of_place_or_time_is_caught(task, trace):
+    def change(model):
+        model.metadata_props.add(key="note", value=trace)
+    assert "tells where or when it was made" in plant(task, change)
+
+
+def test_a_broken_graph_is_caught(task):
+    def change(model):
+        del model.graph.node[0]
+    assert "onnx.checker refuses it" in plant(task, change)
+
+
+def test_not_a_number_is_caught():
+    with pytest.raises(job.Refusal, match="1 of them not finite"):
+        verify.compare(np.zeros(3), np.array([0, np.nan, 0]), None)
+
+
+def test_a_gate_that_measures_nothing_is_refused():
+    gate = {"component": "denoiser", "port": "logits", "metric": "snr_db", "case": "absent", "at_least": 1}
+    with pytest.raises(job.Refusal, match="no case of the reference measures"):
+        verify.judge(gate, [{"case": "made", "port": "logits", "snr_db": 2.0}], 0)
+
+
+def test_the_worst_case_decides_a_gate():
+    rows = [{"case": case, "port": "logits", "snr_db": value} for case, value in (("one", 50.0), ("two", 20.0))]
+    gate = {"port": "logits", "metric": "snr_db", "at_least": 30}
+    assert not verify.judge(gate, rows, 0)["passed"]
+
+
+def test_metadata_tells_what_an_artifact_is(tiny):
+    for path in tiny.glob("*.onnx"):
+        told = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+        assert f"{told['model']}-{told['component']}-{told['variant']}" == path.stem
+        assert told["weights"] == "tiny" and told["licence"] == "Apache-2.0" and len(told["source_sha256"]) == 64

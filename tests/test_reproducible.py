@@ -1,0 +1,42 @@
+"""Same inputs, same bytes: wherever, whenever and by whomever it is built."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from tests.conftest import ROOT, copy_tree, made, run
+
+EVIDENCE = {"reference.npz", "report.json", "report.md", "timing.json"}
+
+
+def hashes(build: Path) -> dict[str, str]:
+    """Every reproducible file of a build, manifests too, by its path."""
+    return {str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(build.rglob("*")) if path.is_file() and path.name not in EVIDENCE}
+
+
+def test_two_places_give_equal_bytes(tiny, tmp_path):
+    """Another folder with a space in its name, hash seed, threads, time zone, locale, umask, processor and clock."""
+    tree = copy_tree(tmp_path / "an other place")
+    (tree / "build").mkdir()
+    done = run(
+        "bash", "-c", "umask 077 && taskset -c 0 make all WEIGHTS=tiny", cwd=tree, PYTHONHASHSEED="7", OMP_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1", TZ="Asia/Kathmandu", LC_ALL="C", LANG="tr_TR.UTF-8", SOURCE_DATE_EPOCH="1",
+        OPENBLAS_CORETYPE="Haswell", ONEDNN_MAX_CPU_ISA="SSE41", DNNL_MAX_CPU_ISA="SSE41", MKL_ENABLE_INSTRUCTIONS="SSE4_2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = hashes(tree / "build/tiny/coconet")
+    assert len(built) > 20
+    assert built == hashes(ROOT / "build/tiny/coconet")
+
+
+def test_the_real_size_has_the_recorded_bytes(seeded):
+    assert run("sha256sum", "-c", "--quiet", "checksums/seeded/coconet.sha256").returncode == 0
+
+
+def test_real_size_calibration_does_not_follow_threads_or_processor(seeded, tmp_path):
+    """The stage whose bytes rest on measured activations, again on one thread without the CPU's vector units."""
+    tree = copy_tree(tmp_path / "tree")
+    shutil.copytree(ROOT / "build/seeded/coconet", tree / "build/seeded/coconet", ignore=shutil.ignore_patterns("quantize"))
+    made("quantize", cwd=tree, OMP_NUM_THREADS="1", ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41",
+         MKL_ENABLE_INSTRUCTIONS="SSE4_2", OPENBLAS_CORETYPE="Nehalem")
+    assert hashes(tree / "build/seeded/coconet/quantize") == hashes(ROOT / "build/seeded/coconet/quantize")
