@@ -77,7 +77,7 @@ def load_strictly(session: tf.Session, prefix: str) -> None:
             continue
         try:
             array = reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError) as error:
+        except Exception as error:  # the reader raises whatever a damaged file leads it into
             wrong.append("{} is unreadable ({})".format(name, _first_line(error)))
             continue
         if not np.isfinite(array).all():

@@ -1,0 +1,128 @@
+"""Against what Magenta's unmodified code returned elsewhere, and on Bach's own chorales, at the real size."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from models.coconet import inputs
+from models.coconet.player import Harmonizer
+from scripts import verify
+from tests.conftest import ROOT, copy_tree, made, run
+
+HERE = ROOT / "tests/models/coconet"
+LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def golden_cast(golden, tmp_path_factory):
+    """The denoiser cast from a checkpoint of the golden weights, at 64 layers of 128 filters."""
+    folder = tmp_path_factory.mktemp("golden")
+    checkpoint, tree = folder / "checkpoint", copy_tree(folder / "tree")
+    checkpoint.mkdir()
+    done = run("scripts/in", "legacy", "python", HERE / "write_golden.py", checkpoint, golden / "coconet/hparams.json")
+    assert done.returncode == 0, done.stderr
+    made("optimize", "MODELS=coconet", f"CHECKPOINT={checkpoint}", cwd=tree)
+    return tree / "build/custom/coconet/optimize/denoiser.onnx"
+
+
+@pytest.mark.parametrize("case", ["", "gibbs_"])
+def test_the_cast_of_the_golden_weights_gives_the_golden_outputs(golden, golden_cast, case):
+    """Bounds are the golden README's; argmaxes are compared where the gap between the two highest exceeds 0.01."""
+    expected = np.load(golden / "coconet/forward.npz")
+    session = onnxruntime.InferenceSession(golden_cast)
+    logits, probabilities = session.run(
+        ["logits", "probabilities"], {"pianorolls": expected["pianorolls"], "masks": expected[case + "masks"]})
+    assert np.abs(logits - expected[case + "logits"]).max() <= 5e-3
+    assert np.abs(probabilities - expected[case + "predictions"]).max() <= 5e-4
+    ordered = np.sort(expected[case + "logits"], axis=2)
+    clear = ordered[:, :, -1] - ordered[:, :, -2] > 0.01
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(logits.argmax(2)[clear], expected[case + "logits"].argmax(2)[clear])
+
+
+def test_the_golden_weights_are_the_golden_ones(golden, golden_cast):
+    """Every array, by the hash in weights.json: so the stream, the names and the shapes are the agreed ones."""
+    source = golden_cast.parent.parent / "fetch"
+    code = ("import sys, hashlib, json, tensorflow as tf; r = tf.train.load_checkpoint(sys.argv[1] + '/best_model.ckpt');"
+            "print(json.dumps({n: [r.get_tensor(n).shape, hashlib.sha256(r.get_tensor(n).tobytes()).hexdigest()]"
+            " for n in r.get_variable_to_shape_map()}))")
+    found = json.loads(run("scripts/in", "legacy", "python", "-c", code, source).stdout)
+    expected = json.loads((golden / "coconet/weights.json").read_text())["tensors"]
+    assert found == expected
+
+
+@pytest.fixture(scope="module")
+def chorales(golden):
+    """The test split of JSB Chorales that has no rests in its first 32 sixteenths: MIDI pitches [piece, 32, 4]."""
+    path = golden / "data/Jsb16thSeparated.npz"
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith("2adcdf0d57880c37")
+    pieces = np.load(path, allow_pickle=True, encoding="latin1")["test"]
+    starts = [piece[:LENGTH] for piece in pieces if len(piece) >= LENGTH]
+    whole = np.stack([start for start in starts if not np.isnan(start.astype(float)).any()]).astype(int)
+    assert len(whole) > 40
+    return whole
+
+
+@pytest.fixture(scope="module")
+def original(chorales, seeded, tmp_path_factory):
+    """40 chorales, harmonized and in mid-chain: the feed, and what TensorFlow says to it."""
+    folder = tmp_path_factory.mktemp("original")
+    rolls = inputs.to_rolls(chorales[:40])
+    feed = {"pianorolls": np.concatenate([rolls, rolls]),
+            "masks": np.concatenate([inputs.hide_lower_voices(rolls), inputs.hide_some(rolls, "jsb")])}
+    np.savez(folder / "feed.npz", **feed)
+    done = run("scripts/in", "legacy", "python", HERE / "ask_original.py", seeded.parent / "fetch",
+               folder / "feed.npz", folder / "answer.npz")
+    assert done.returncode == 0, done.stderr
+    return feed, np.load(folder / "answer.npz")
+
+
+@pytest.mark.parametrize(("variant", "port", "metric", "bound"), [
+    ("fp32", "probabilities", "max_error", 1e-5),
+    ("fp32", "logits", "argmax_mismatches", 0),
+    ("fp16", "logits", "snr_db", 60),
+    ("int8", "logits", "snr_db", 30),
+    ("int8", "logits", "agreement_above_median", 0.99),
+])
+def test_the_denoiser_on_real_chorales(seeded, original, variant, port, metric, bound, record_property):
+    feed, answer = original
+    session = onnxruntime.InferenceSession(seeded / f"coconet-denoiser-{variant}.onnx")
+    (found,) = session.run([port], feed)
+    measured = verify.compare(answer[port], found, 2)
+    record_property("measured", measured)
+    print(f"{variant} {port} on {len(found)} real rolls: {measured}")
+    assert measured[metric] >= bound if metric in ("snr_db", "agreement_above_median") else measured[metric] <= bound
+
+
+@pytest.mark.parametrize("variant", ["fp32", "fp16", "int8"])
+def test_sopranos_of_the_test_split_are_harmonized(seeded, chorales, variant):
+    """Soprano bit for bit, one note a voice a step, in range, and the same on every run."""
+    one = Harmonizer(seeded, variant)
+    for soprano in chorales[:3, :, 0]:
+        found = one.harmonize(soprano, seed=1, steps=8)
+        np.testing.assert_array_equal(found[:, 0], soprano)
+        assert found.shape == (LENGTH, 4) and found.min() >= 36 and found.max() <= 81
+        np.testing.assert_array_equal(found, Harmonizer(seeded, variant).harmonize(soprano, seed=1, steps=8))
+
+
+@pytest.mark.parametrize(("variant", "agreement"), [("fp16", 0.99), ("int8", 0.6)])
+def test_variants_agree_with_the_reference_on_first_guesses(seeded, chorales, variant, agreement):
+    """Notes drawn with the same noise; seeded weights have flat distributions, so int8 moves many."""
+    first = {name: np.stack([Harmonizer(seeded, name).harmonize(soprano, steps=0) for soprano in chorales[:8, :, 0]])
+             for name in ("fp32", variant)}
+    assert (first["fp32"] == first[variant])[..., 1:].mean() >= agreement
+
+
+def test_the_composed_graph_gives_one_note_a_voice_a_step(seeded, chorales):
+    rolls = inputs.to_rolls(chorales[:2])
+    model = onnx.load(seeded / "coconet-harmonizer-int8.onnx", load_external_data=False)
+    assert [port.name for port in model.graph.output] == ["harmonized"]
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {
+        "pianorolls": rolls, "masks": inputs.hide_lower_voices(rolls), "temperature": np.array(1, np.float32),
+        "steps": np.array(4), "uniforms": inputs.seeded_unit("jsb", (5, 2, 2, LENGTH, 4))})
+    assert (found.sum(axis=2) == 1).all() and set(np.unique(found)) == {0, 1}
+    np.testing.assert_array_equal(found[..., 0], rolls[..., 0])

@@ -1,0 +1,60 @@
+"""TensorFlow to ONNX, in its own toolchain: what tf2onnx would do in silence is refused or made the same each time."""
+
+from tests.conftest import run
+
+HEAD = """
+import numpy as np, sys
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+from scripts.freeze import freeze
+from scripts.job import Refusal
+x = tf.placeholder(tf.float32, [None, 3], "x")
+y = tf.placeholder(tf.float32, [None, 3], "y")
+"""
+
+
+def legacy(code: str, **environment: str) -> str:
+    done = run("scripts/in", "legacy", "python", "-c", HEAD + code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_an_op_without_an_equivalent_is_named():
+    said = legacy("""
+tf.identity(tf.math.xlogy(x, y), "z")
+with tf.Session() as session:
+    try:
+        freeze(session, ["x", "y"], ["z"], 17)
+    except Refusal as refusal:
+        print(refusal)
+""")
+    assert "no ONNX opset 17 equivalent for TensorFlow op Xlogy" in said
+
+
+def test_ports_keep_their_order_and_names():
+    said = legacy("""
+tf.identity(x - y, "first"); tf.identity(x + y, "second")
+with tf.Session() as session:
+    for inputs, outputs in ((["x", "y"], ["first", "second"]), (["y", "x"], ["second", "first"])):
+        graph = freeze(session, inputs, outputs, 17).graph
+        assert [p.name for p in graph.input] == inputs and [p.name for p in graph.output] == outputs
+print("kept")
+""")
+    assert said == "kept"
+
+
+def test_a_batch_norm_is_folded_in_exact_arithmetic():
+    """TensorFlow's own rsqrt is an approximation that differs between CPUs."""
+    said = legacy("""
+variance = (np.random.RandomState(0).rand(3000) + 0.5).astype(np.float32)
+x = tf.placeholder(tf.float32, [None, 3000], "wide")
+tf.identity(x * tf.rsqrt(tf.constant(variance) + 1e-3), "z")
+with tf.Session() as session:
+    model = freeze(session, ["wide"], ["z"], 17)
+    approximate = session.run(tf.rsqrt(tf.constant(variance) + 1e-3))
+import onnx
+(folded,) = [onnx.numpy_helper.to_array(t).ravel() for t in model.graph.initializer if np.prod(t.dims) == 3000]
+exact = (1 / np.sqrt((variance + np.float32(1e-3)).astype(np.float64))).astype(np.float32)
+print((folded == exact).all(), (approximate == exact).all())
+""")
+    assert said == "True False"
