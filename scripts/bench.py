@@ -63,7 +63,8 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     medians: dict[str, dict[str, float]] = {}
     for threads in THREADS:
         print(f"{model}, threads: {threads}", flush=True)
-        sides = [Contestant(own, "original", model, folder, threads), Contestant("torch", "onnx", model, folder, threads)]
+        sides = [Contestant(toolchain, side, model, folder, threads)
+                 for toolchain, side in ((own, "original"), ("torch", "onnx"))]
         entries = [(side, name) for side in sides for name in side.names]
         times: dict[str, list[float]] = {name: [] for _, name in entries}
         for number in range(-1, ROUNDS):
@@ -82,15 +83,19 @@ def bench(model: str, weights: str) -> dict[str, Any]:
 
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{name}, {os.cpu_count()} cores"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def plural(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def table(result: dict[str, Any]) -> list[str]:
     """The result as lines of a Markdown table; a ratio is the original's time over the contestant's."""
     lines = [f"{result['model']}, {result['weights']} weights, median of {result['rounds']} rounds, "
              f"{result['date']}, {result['machine']}", "",
-             "| component | contestant | " + " | ".join(f"{t} thread{'s' * (t > 1)}, ms | ratio" for t in THREADS) + " |",
+             f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} |",
              "|---|---|" + "---:|---:|" * len(THREADS)]
     medians = result["medians"]
     for name, measured in sorted(medians.items(), key=lambda entry: entry[0].split("/")[0]):

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import NamedTuple
 
 from scripts import checksums, manifest, recipe
 from scripts.job import REFUSED, Refusal

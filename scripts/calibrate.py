@@ -6,7 +6,7 @@ by the ONNX reference evaluator (convolutions by PyTorch), where that noise is a
 times smaller than the grid that the ranges are then put on.
 """
 
-from typing import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx

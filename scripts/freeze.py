@@ -106,5 +106,4 @@ def _graphs(graph):
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                for inner in _graphs(attribute.g):
-                    yield inner
+                yield from _graphs(attribute.g)

@@ -1,6 +1,6 @@
 """What several stages do to ONNX graphs."""
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import onnx
 import onnx.inliner

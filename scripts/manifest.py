@@ -12,8 +12,9 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 EVIDENCE = {"reference.npz", "report.json", "report.md"}
 OWN = {"manifest.json", "timing.json"}
@@ -113,7 +114,8 @@ def describe(folder: Path, hashes: Hashes) -> tuple[list[dict[str, Any]], dict[s
 def damage(folder: Path, hashes: Any) -> str | None:
     """What is wrong with a finished stage's folder, or None: the first file missing or changed."""
     try:
-        expected = {file["file"]: file["sha256"] for file in json.loads((folder / "manifest.json").read_text())["outputs"]}
+        outputs = json.loads((folder / "manifest.json").read_text())["outputs"]
+        expected = {file["file"]: file["sha256"] for file in outputs}
         expected |= json.loads((folder / "timing.json").read_text())["evidence"]
     except (OSError, ValueError, KeyError):
         return f"{folder}/manifest.json or timing.json is missing or unreadable"

@@ -6,8 +6,9 @@ loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quan
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import onnx

@@ -9,8 +9,9 @@ wrong form is one sentence that names artifact, number and bound, and no report.
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,9 @@ from scripts import graphs, job
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
-TRACE = re.compile(r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|work|Users)/|[A-Z]:\\)|\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d")
+PATH = r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|work|Users)/|[A-Z]:\\)"
+TIME = r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d"
+TRACE = re.compile(f"{PATH}|{TIME}")
 
 
 def verify(task: job.Job) -> None:

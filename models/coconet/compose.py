@@ -44,7 +44,7 @@ def harmonizer(
         chosen = op.Cast(op.Gather(noise, 0, axis=0) < share, to=1)
         rewritten = masks * op.Unsqueeze(chosen, [2])
 
-        logits, probabilities = denoiser(current, rewritten)
+        logits, _probabilities = denoiser(current, rewritten)
         weights = op.Exp((logits - op.ReduceMax(logits, axes=[2], keepdims=1)) / heat)
         cumulative = op.CumSum(weights, 2)
         total = op.ReduceSum(weights, [2], keepdims=1)

@@ -48,7 +48,7 @@ def read_hyperparameters(source: Path):
     try:
         hparams = lib_hparams.load_hparams(str(source))
     except Exception as error:
-        raise Refusal("{} is not readable as Coconet hyperparameters: {}".format(source / "config", error))
+        raise Refusal("{} is not readable as Coconet hyperparameters: {}".format(source / "config", error)) from error
     found = hparams.min_pitch, hparams.num_pitches, hparams.num_instruments
     expected = inputs.LOWEST, inputs.PITCHES, inputs.VOICES
     if found != expected:
@@ -66,7 +66,7 @@ def load_strictly(session: tf.Session, prefix: str) -> None:
     try:
         reader = tf.train.NewCheckpointReader(prefix)
     except (tf.errors.OpError, ValueError) as error:
-        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(prefix, _first_line(error)))
+        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(prefix, _first_line(error))) from error
     found = reader.get_variable_to_shape_map()
     expected = {variable.op.name: variable for variable in tf.global_variables()}
     wrong = ["missing " + name for name in sorted(set(expected) - set(found))]
@@ -103,7 +103,7 @@ def gibbs_chain(session: tf.Session, rolls: np.ndarray, steps: int) -> Dict[str,
     machine, whatever the last bits of its exponentials.
     """
     outer = inputs.hide_lower_voices(rolls)
-    uniforms = inputs.seeded_unit("coconet/chain", (steps + 1, 2) + rolls.shape[:2] + (inputs.VOICES,))
+    uniforms = inputs.seeded_unit("coconet/chain", (steps + 1, 2, *rolls.shape[:2], inputs.VOICES))
 
     logits = session.graph.get_tensor_by_name("logits:0")
     uniform = tf.placeholder(tf.float32, [None, None, inputs.VOICES])

@@ -177,7 +177,7 @@ def octaves_into_range(path: Path, notes: Sequence[Note]) -> int:
     """The fewest octaves, up if positive, that bring every note within the model's pitches."""
     low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
     for octaves in sorted(range(-10, 11), key=abs):
-        if LOWEST <= low + 12 * octaves and high + 12 * octaves <= HIGHEST:
+        if low + 12 * octaves >= LOWEST and high + 12 * octaves <= HIGHEST:
             return octaves
     raise Refusal(f"{path}: expected a melody that whole octaves bring between {note_name(LOWEST)} ({LOWEST}) and "
                   f"{note_name(HIGHEST)} ({HIGHEST}), found {note_name(low)} ({low}) to {note_name(high)} ({high}): "

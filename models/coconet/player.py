@@ -141,7 +141,7 @@ def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
     def attempt() -> None:
         try:
             outcome.append(call())
-        except Exception as error:  # noqa: BLE001 - raised again below, where it can be caught
+        except Exception as error:
             outcome.append(error)
 
     thread = threading.Thread(target=attempt, daemon=True)

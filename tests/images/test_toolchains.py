@@ -43,8 +43,8 @@ def test_the_toolchains_are_what_they_say():
 
 
 def test_an_unknown_toolchain_and_engine_are_refused():
-    for command, environment in ((["scripts/in", "cobol", "true"], {}), (["scripts/in", "torch", "true"], {"ENGINE": "vm"})):
-        done = run(*command, **environment)
+    for toolchain, engine in (("cobol", "auto"), ("torch", "vm")):
+        done = run("scripts/in", toolchain, "true", ENGINE=engine)
         assert done.returncode == 2 and "expected" in done.stderr
 
 

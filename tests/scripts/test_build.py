@@ -139,8 +139,8 @@ def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(workshop):
 
 def test_an_unexpected_failure_names_its_log(workshop):
     module = workshop / "scripts/compose.py"
-    module.write_text(module.read_text().replace("def compose(task: job.Job) -> None:",
-                                                 "def compose(task: job.Job) -> None:\n    raise RuntimeError('burst')"))
+    head = "def compose(task: job.Job) -> None:"
+    module.write_text(module.read_text().replace(head, head + "\n    raise RuntimeError('burst')"))
     message = refused(workshop, "all", "WEIGHTS=tiny")
     assert "RuntimeError: burst" in message and "build/tiny/coconet/compose.log" in message
     assert "RuntimeError: burst" in (workshop / "build/tiny/coconet/compose.log").read_text()

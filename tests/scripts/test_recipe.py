@@ -69,5 +69,5 @@ def test_what_is_not_toml_is_refused_with_its_line(tmp_path):
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
-    with pytest.raises(Refusal, match="expected one of.*coconet"):
+    with pytest.raises(Refusal, match=r"expected one of.*coconet"):
         recipe.read(ROOT, "nobody")

@@ -102,7 +102,7 @@ def test_a_graph_that_serves_one_length_only_is_caught(task):
         model.graph.node.insert(0, onnx.helper.make_node("Reshape", ["pianorolls", "size"], ["traced"], "traced"))
         for node in list(model.graph.node)[1:]:
             node.input[:] = ["traced" if name == "pianorolls" else name for name in node.input]
-    with pytest.raises(Exception, match="(?i)reshape"):
+    with pytest.raises(Exception, match=r"(?i)reshape"):
         plant(task, change)
 
 

@@ -12,7 +12,7 @@ VARIANTS = ("fp32", "fp16", "int8")
 
 
 def session(folder, component, variant):
-    return onnxruntime.InferenceSession(folder / f"coconet-{component}-{variant}.onnx", providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(folder / f"coconet-{component}-{variant}.onnx")
 
 
 def harmonize(one, rolls, masks, uniforms, temperature, steps):

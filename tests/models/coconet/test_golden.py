@@ -47,7 +47,8 @@ def test_the_cast_of_the_golden_weights_gives_the_golden_outputs(golden, golden_
 def test_the_golden_weights_are_the_golden_ones(golden, golden_cast):
     """Every array, by the hash in weights.json: so the stream, the names and the shapes are the agreed ones."""
     source = golden_cast.parent.parent / "fetch"
-    code = ("import sys, hashlib, json, tensorflow as tf; r = tf.train.load_checkpoint(sys.argv[1] + '/best_model.ckpt');"
+    code = ("import sys, hashlib, json, tensorflow as tf;"
+            "r = tf.train.load_checkpoint(sys.argv[1] + '/best_model.ckpt');"
             "print(json.dumps({n: [r.get_tensor(n).shape, hashlib.sha256(r.get_tensor(n).tobytes()).hexdigest()]"
             " for n in r.get_variable_to_shape_map()}))")
     found = json.loads(run("scripts/in", "legacy", "python", "-c", code, source).stdout)
