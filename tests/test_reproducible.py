@@ -24,7 +24,8 @@ def test_two_places_give_equal_bytes(tiny, tmp_path):
     (tree / "build").mkdir()
     done = run(
         "bash", "-c", "umask 077 && taskset -c 0 make all WEIGHTS=tiny", cwd=tree, PYTHONHASHSEED="7",
-        OMP_NUM_THREADS="1", TZ="Asia/Kathmandu", LC_ALL="C", LANG="tr_TR.UTF-8", SOURCE_DATE_EPOCH="1", **OLD_PROCESSOR)
+        OMP_NUM_THREADS="1", TZ="Asia/Kathmandu", LC_ALL="C", LANG="tr_TR.UTF-8",
+        SOURCE_DATE_EPOCH="1", **OLD_PROCESSOR)
     assert done.returncode == 0, done.stdout + done.stderr
     built = hashes(tree / "build/tiny/coconet")
     assert len(built) > 20
