@@ -59,7 +59,8 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     for stage in ("fetch", "export", "compose"):
         if damage := manifest.damage(ROOT / folder / stage, manifest.sha256):
             raise Refusal(f"{damage}: run make {model} WEIGHTS={weights} before make bench")
-    own = recipe.read(ROOT, model)["toolchain"]
+    told = recipe.read(ROOT, model)
+    own = told["toolchain"]
     medians: dict[str, dict[str, float]] = {}
     for threads in THREADS:
         print(f"{model}, threads: {threads}", flush=True)
@@ -77,6 +78,9 @@ def bench(model: str, weights: str) -> dict[str, Any]:
             side.leave()
         for name, measured in times.items():
             medians.setdefault(name, {})[str(threads)] = statistics.median(measured)
+    order = ["original", "naive export", *told["variants"]]
+    medians = {f"{component}/{name}": medians[f"{component}/{name}"] for component in told["components"]
+               for name in order if f"{component}/{name}" in medians}
     return {"model": model, "weights": weights, "date": datetime.date.today().isoformat(), "machine": machine(),
             "rounds": ROUNDS, "medians": medians}
 
@@ -98,7 +102,7 @@ def table(result: dict[str, Any]) -> list[str]:
              f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} |",
              "|---|---|" + "---:|---:|" * len(THREADS)]
     medians = result["medians"]
-    for name, measured in sorted(medians.items(), key=lambda entry: entry[0].split("/")[0]):
+    for name, measured in medians.items():
         component, contestant = name.split("/")
         original = medians[f"{component}/original"]
         cells = [f"{measured[str(t)]:.1f} | {original[str(t)] / measured[str(t)]:.2f}x" for t in THREADS]

@@ -11,8 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its output is text, its exit status not yet judged."""
-    return subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, **environment}, text=True,
+    """Run a command to its end; its output is text, its exit status not yet judged.
+
+    What an outer `make test` told its children isn't passed on.
+    """
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT", "SEED", "PLOT"}
+    inherited = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, **environment}, text=True,
                           capture_output=True, check=False)
 
 

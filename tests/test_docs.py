@@ -1,0 +1,89 @@
+"""What the documents say is so: their commands run, their links lead somewhere, their figures are the build's."""
+
+import re
+import shlex
+
+import pytest
+
+from scripts import recipe
+from tests.conftest import ROOT, run
+
+DOCUMENTS = [ROOT / name for name in run("git", "ls-files", "*.md").stdout.splitlines()]
+COMMANDS = sorted({line for path in DOCUMENTS for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)
+                   for line in block.strip().splitlines()})
+
+
+def test_there_are_commands_to_test():
+    assert "make all" in COMMANDS and any(command.startswith("make play") for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_documented_command_is_one_that_make_knows(command):
+    assert command.startswith("make ")
+    done = run("make", "--dry-run", *shlex.split(command)[1:])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make play") and "WEIGHTS" not in c])
+def test_a_documented_play_line_plays(command, tiny, tmp_path):
+    words = shlex.split(command)[1:]
+    out = next(word for word in words if word.startswith("OUT="))
+    target = tmp_path / out.removeprefix("OUT=")
+    done = run("make", *[word for word in words if word != out], f"OUT={target}", "WEIGHTS=tiny")
+    assert done.returncode == 0, done.stderr
+    assert target.stat().st_size > 100
+
+
+def test_help_prints_every_verb_that_the_readme_lists():
+    printed = run("make").stdout
+    for verb in re.findall(r"^\| `make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert re.search(rf"\b{verb}\b", printed), verb
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_has_the_sizes_of_the_build(seeded):
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (coconet-\w+) \| (\w+) \| ([\d,]+) \|", readme, re.MULTILINE)
+    found = {(f"coconet-{path.stem.split('-')[1]}", path.stem.split("-")[2], f"{path.stat().st_size:,}")
+             for path in seeded.glob("*.onnx")}
+    assert set(rows) == found
+
+
+def test_the_bench_in_the_readme_has_a_date_and_a_machine():
+    table = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert re.search(r"median of \d+ rounds, \d{4}-\d\d-\d\d, .+ cores", table)
+    assert "| denoiser | int8 |" in table and "| denoiser | original |" in table
+
+
+@pytest.mark.parametrize("model", recipe.models(ROOT))
+def test_a_card_has_every_port_of_the_recipe(model):
+    card = (ROOT / "models" / model / "README.md").read_text()
+    told = recipe.read(ROOT, model)
+    for name, component in told["components"].items():
+        section = card.split(f"**{name}**", 1)[1].split("\n**", 1)[0]
+        for kind in ("inputs", "outputs"):
+            for port in component[kind]:
+                row = f"| {kind[:-3]}: {port['name']} | {port['dtype']} | {', '.join(map(str, port['shape']))}"
+                assert row.replace("| inp:", "| in:").replace("| outp:", "| out:").rstrip() in section, row
+    assert told["weights_licence"] in card
+
+
+def test_no_document_tells_of_this_machine_or_of_package_hosts():
+    pattern = re.compile(r"/root/|/work/|pypi\.org|pythonhosted|download\.pytorch")
+    for name in run("git", "ls-files").stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in (".md", ".toml", ".in", ".lock", ".sh", "") and path.is_file():
+            assert not pattern.search(path.read_text(errors="ignore")), name
+
+
+def test_the_python_in_the_card_runs(seeded):
+    card = (ROOT / "models/coconet/README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    told: dict = {}
+    exec(code.replace("steps=96", "steps=1"), told)
+    assert told["chorale"].shape == (32, 4)
