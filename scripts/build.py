@@ -95,7 +95,7 @@ class Build:
 
     def run(self, stage: Stage) -> None:
         """Run a stage beside its place and put its folder there when it is whole."""
-        started = time.monotonic()
+        started, key = time.monotonic(), self.key(stage)
         place = ROOT / self.folder / stage.name
         partial = self.folder / f".{stage.name}.partial"
         say(self.model, stage.name, f"in {self.toolchain(stage)}")
@@ -108,7 +108,7 @@ class Build:
                 "model": self.model,
                 "stage": stage.name,
                 "weights": self.weights,
-                "key": self.key(stage),
+                "key": key,
                 "settings": {"opset": self.recipe["opset"], "variants": self.recipe["variants"],
                              "source": self.recipe["sources"].get(self.weights)},
                 "tools": manifest.pins(self.lock(stage)),

@@ -1,7 +1,7 @@
 """Stage fetch: the source, in the upstream's own file layout, into this stage's folder.
 
 `seeded` and `tiny` are written by the model's seeded.py from the hyperparameters in
-the recipe; `custom` is a copy of the folder that CHECKPOINT names.
+the recipe; `custom` is a copy of the source's files in the folder that CHECKPOINT names.
 """
 
 import shutil
@@ -13,10 +13,8 @@ def fetch(task: job.Job) -> None:
     if task.weights == "custom":
         assert task.checkpoint is not None
         job.progress("copying {}".format(task.checkpoint))
-        task.module("seeded").find_checkpoint(task.checkpoint)
-        for file in sorted(task.checkpoint.iterdir()):
-            if file.is_file():
-                shutil.copyfile(str(file), str(task.out / file.name))
+        for file in task.module("seeded").source_files(task.checkpoint):
+            shutil.copyfile(str(file), str(task.out / file.name))
     else:
         job.progress("writing {} weights in the upstream's layout".format(task.weights))
         task.module("seeded").write(task.out, task.recipe["sources"][task.weights])

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from models.coconet import inputs
 from models.coconet.original import build, lib_hparams, lib_tfsampling
-from models.coconet.seeded import find_checkpoint
+from models.coconet.seeded import PREFIX
 
 
 def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
@@ -18,13 +18,13 @@ def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
     with tf.Graph().as_default() as graph:
         build(lib_hparams.load_hparams(str(source)))
         network = tf.Session(graph=graph, config=config)
-        tf.train.Saver().restore(network, find_checkpoint(source))
+        tf.train.Saver().restore(network, str(source / PREFIX))
 
     with tf.Graph().as_default() as graph:
         sampler = lib_tfsampling.CoconetSampleGraph(str(source))
         sampler.build_sample_graph()
         sampler.sess = tf.Session(graph=graph, config=config)
-        tf.train.Saver().restore(sampler.sess, find_checkpoint(source))
+        tf.train.Saver().restore(sampler.sess, str(source / PREFIX))
 
     denoise, harmonize = feeds["denoiser"], feeds["harmonizer"]
     return {

@@ -1,5 +1,6 @@
 """Magenta's Coconet becomes denoiser.onnx, and answers for reference.npz (Python 3.7, TensorFlow 2.4.1)."""
 
+import re
 from pathlib import Path
 from typing import Any, Dict
 
@@ -9,11 +10,12 @@ import tensorflow.compat.v1 as tf
 
 from models.coconet import inputs
 from models.coconet.original import build, lib_hparams, lib_tfsampling
-from models.coconet.seeded import find_checkpoint
+from models.coconet.seeded import PREFIX
 from scripts.freeze import freeze
 from scripts.job import Refusal, progress
 
 TEMPERATURE = 0.9
+OF_TRAINING = re.compile(r"(^|/)(Adam(_1)?|beta[12]_power|learning_rate|global_step)$")
 
 
 def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
@@ -21,7 +23,7 @@ def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
     hparams = read_hyperparameters(source)
     with tf.Graph().as_default(), tf.Session() as session:
         build(hparams)
-        load_strictly(session, find_checkpoint(source))
+        load_strictly(session, source)
         progress("converting Magenta's graph, {} layers of {} filters".format(
             hparams.num_layers, hparams.num_filters))
         ports = recipe["components"]["denoiser"]
@@ -57,17 +59,18 @@ def read_hyperparameters(source: Path):
     return hparams
 
 
-def load_strictly(session: tf.Session, prefix: str) -> None:
-    """Load every variable of the graph from the checkpoint, each exactly once.
+def load_strictly(session: tf.Session, source: Path) -> None:
+    """Load every variable of the graph from the source's checkpoint, each exactly once.
 
-    Raises Refusal naming each array that is missing, left over, mis-shaped, unreadable
-    or not finite.
+    What training leaves there besides (coconet_train.py saves its whole graph) is passed
+    over by name. Raises Refusal naming each array that is missing, left over, mis-shaped,
+    unreadable or not finite.
     """
     try:
-        reader = tf.train.NewCheckpointReader(prefix)
+        reader = tf.train.NewCheckpointReader(str(source / PREFIX))
     except (tf.errors.OpError, ValueError) as error:
-        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(prefix, _first_line(error))) from error
-    found = reader.get_variable_to_shape_map()
+        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(source / PREFIX, _first_line(error))) from error
+    found = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not OF_TRAINING.search(name)}
     expected = {variable.op.name: variable for variable in tf.global_variables()}
     wrong = ["missing " + name for name in sorted(set(expected) - set(found))]
     wrong += ["unexpected " + name for name in sorted(set(found) - set(expected))]
@@ -86,7 +89,7 @@ def load_strictly(session: tf.Session, prefix: str) -> None:
             expected[name].load(array, session)
     if wrong:
         raise Refusal("{}: {}: the checkpoint and its config don't belong together, or the files are "
-                      "damaged".format(Path(prefix).name, "; ".join(wrong)))
+                      "damaged".format(PREFIX, "; ".join(wrong)))
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ sys.modules.setdefault("magenta", importlib.util.module_from_spec(importlib.util
 
 from magenta.models.coconet import lib_graph, lib_hparams, lib_tfsampling  # noqa: E402  (only after the line above)
 
-__all__ = ["build", "lib_hparams", "lib_tfsampling"]
+__all__ = ["build", "lib_graph", "lib_hparams", "lib_tfsampling"]
 
 
 def build(hparams):

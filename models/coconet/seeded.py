@@ -5,7 +5,7 @@ and coconet_train.py: hyperparameters as YAML, and a TensorFlow V2 checkpoint.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,16 +15,19 @@ from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
 
 PREFIX = "best_model.ckpt"
-FILES = ("config", PREFIX + ".index", PREFIX + ".data-00000-of-00001")
 
 
-def find_checkpoint(folder: Path) -> str:
-    """The checkpoint prefix in a folder of the upstream's layout. Raises Refusal if a file is missing."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
+def source_files(folder: Path) -> List[Path]:
+    """The files of a checkpoint in a folder of the upstream's layout: a release's, or a training run's.
+
+    Raises Refusal if one is missing.
+    """
+    names = ("config", PREFIX + ".index", PREFIX + ".data-00000-of-00001")
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise Refusal("{} is no Coconet checkpoint folder: expected {}, missing {}".format(
-            folder, ", ".join(FILES), ", ".join(missing)))
-    return str(folder / PREFIX)
+            folder, ", ".join(names), ", ".join(missing)))
+    return [folder / name for name in names]
 
 
 def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:

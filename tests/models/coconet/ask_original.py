@@ -8,12 +8,11 @@ import tensorflow.compat.v1 as tf
 
 from models.coconet.export import load_strictly, read_hyperparameters
 from models.coconet.original import build
-from models.coconet.seeded import find_checkpoint
 
 source, feed, answer = map(Path, sys.argv[1:])
 with tf.Session() as session, np.load(str(feed)) as arrays:
     build(read_hyperparameters(source))
-    load_strictly(session, find_checkpoint(source))
+    load_strictly(session, source)
     logits, probabilities = session.run(
         ["logits:0", "probabilities:0"], {"pianorolls:0": arrays["pianorolls"], "masks:0": arrays["masks"]})
 np.savez(str(answer), logits=logits, probabilities=probabilities)

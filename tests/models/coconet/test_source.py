@@ -57,6 +57,40 @@ def test_a_users_checkpoint_is_cast_like_ours(workshop, checkpoint):
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+TRAINING = """
+import sys
+import tensorflow.compat.v1 as tf
+from models.coconet.original import lib_graph, lib_hparams
+source, run = sys.argv[1:]
+hparams = lib_hparams.load_hparams(source)
+with tf.Session() as session:
+    lib_graph.build_graph(is_training=True, hparams=hparams)
+    session.run(tf.global_variables_initializer())
+    reader = tf.train.NewCheckpointReader(source + "/best_model.ckpt")
+    trained = set(reader.get_variable_to_shape_map())
+    for variable in tf.global_variables():
+        if variable.op.name in trained:
+            variable.load(reader.get_tensor(variable.op.name), session)
+    saver = tf.train.Saver()
+    saver.save(session, run + "/best_model.ckpt")
+    saver.save(session, run + "/model.ckpt", global_step=12)
+    assert len(tf.global_variables()) > 2 * len(trained)
+"""
+
+
+def test_a_training_run_is_cast_without_what_only_training_needs(workshop, checkpoint, tmp_path):
+    """Magenta's own training graph saves optimizer slots too, beside other checkpoints of the run."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    shutil.copy(checkpoint / "config", directory)
+    done = run("scripts/in", "legacy", "python", "-c", TRAINING, checkpoint, directory)
+    assert done.returncode == 0, done.stderr
+    made("export", "MODELS=coconet", f"CHECKPOINT={directory}", cwd=workshop)
+    name = "export/denoiser.onnx"
+    ours, theirs = (workshop / "build" / weights / "coconet" / name for weights in ("tiny", "custom"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_another_checkpoint_in_the_same_place_is_cast_anew(workshop, checkpoint):
     made("fetch", "MODELS=coconet", f"CHECKPOINT={checkpoint}", cwd=workshop)
     (checkpoint / "config").write_text((checkpoint / "config").read_text() + "\n")
