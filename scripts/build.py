@@ -24,6 +24,7 @@ from scripts import checksums, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
+INTERRUPTED = 130  # as shells count it
 
 
 class Stage(NamedTuple):
@@ -195,8 +196,8 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
         for future in [pool.submit(bring, one) for one in stale]:
             try:
                 future.result()
-            except Refusal as refusal:
-                failures.append(str(refusal))
+            except (Refusal, OSError) as error:
+                failures.append(str(error))
     hashes.save()
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -244,9 +245,12 @@ def main() -> int:
         with alone():
             return build(asked.models or recipe.models(ROOT), "custom" if asked.checkpoint else asked.weights,
                          asked.until, asked.jobs, asked.checkpoint)
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
+    except (Refusal, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, and make goes on from there", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ SCHEMA = {
     "gates": [{"component?": str, "variant?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
+DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq")
 METRICS = ("max_error", "mean_error", "snr_db", "argmax_mismatches", "agreement", "agreement_above_median", "bytes")
 Where = tuple[str | int, ...]
@@ -84,6 +85,11 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for name, component in recipe["components"].items():
         if component["stage"] not in ("export", "compose"):
             return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
+        for kind in ("inputs", "outputs"):
+            for index, port in enumerate(component[kind]):
+                if port["dtype"] not in DTYPES:
+                    return (("components", name, kind, index, "dtype"),
+                            f"unknown dtype {port['dtype']!r}; known are {', '.join(DTYPES)}")
     for index, gate in enumerate(recipe["gates"]):
         where = ("gates", index)
         for key, known in (("component", recipe["components"]), ("variant", recipe["variants"]), ("metric", METRICS)):

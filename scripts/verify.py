@@ -33,8 +33,8 @@ def verify(task: job.Job) -> None:
         path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.onnx"
         job.progress(f"verifying {path.name}")
         described = task.recipe["components"][component]
-        failures += [f"{path.name}: {flaw}" for flaw in flaws(path, described, task.recipe["opset"])]
-        if failures:
+        if found := list(flaws(path, described, task.recipe["opset"])):
+            failures += [f"{path.name}: {flaw}" for flaw in found]
             continue
         measured = measure(path, described, reference[component])
         gates = [judge(gate, measured, path.stat().st_size) for gate in task.recipe["gates"]

@@ -69,7 +69,8 @@ def load_strictly(session: tf.Session, source: Path) -> None:
     try:
         reader = tf.train.NewCheckpointReader(str(source / PREFIX))
     except (tf.errors.OpError, ValueError) as error:
-        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(source / PREFIX, _first_line(error))) from error
+        raise Refusal("{}: not a readable TensorFlow checkpoint: {}".format(
+            source / PREFIX, _first_line(error))) from error
     found = {name: shape for name, shape in reader.get_variable_to_shape_map().items() if not OF_TRAINING.search(name)}
     expected = {variable.op.name: variable for variable in tf.global_variables()}
     wrong = ["missing " + name for name in sorted(set(expected) - set(found))]

@@ -128,6 +128,25 @@ def test_a_killed_stage_leaves_nothing_that_looks_finished(workshop):
     assert not list((workshop / "build/tiny/coconet").glob(".*.partial"))
 
 
+def test_an_interrupted_build_says_so_and_goes_on_later(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/quantize")
+    with subprocess.Popen(["make", "all", "WEIGHTS=tiny"], cwd=workshop, stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.PIPE, start_new_session=True) as process:
+        for line in process.stdout:
+            if "calibrated 2 of" in line:
+                os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+    assert "interrupted" in said and "Traceback" not in said
+    assert not list((workshop / "build/tiny/coconet").glob("*quantize*/"))
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["quantize"]
+
+
+def test_a_build_folder_that_cannot_be_made_is_said_in_a_line(workshop):
+    shutil.rmtree(workshop / "build")
+    (workshop / "build").touch()
+    assert refused(workshop, "all", "WEIGHTS=tiny").startswith("error: ")
+
+
 def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(workshop):
     shutil.rmtree(workshop / "build/tiny/coconet/quantize")
     module = workshop / "scripts/quantize.py"

@@ -51,6 +51,7 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path_factory, key, data):
     ('toolchain = "legacy"', 'toolchain = "nowhere"', "no toolchain 'nowhere'"),
     ('method = "static-qdq"', 'method = "magic"', "unknown method 'magic'"),
     ('metric = "snr_db"', 'metric = "taste"', "unknown metric 'taste'"),
+    ('dtype = "int64"', 'dtype = "int65"', "unknown dtype 'int65'"),
     ("at_most = 1e-5", "", "a gate needs at_most or at_least"),
     ('port = "probabilities"\nmetric', 'port = "nothing"\nmetric', "'nothing' is no output of denoiser"),
 ])

@@ -146,6 +146,18 @@ def test_a_broken_graph_is_caught(task):
     assert "onnx.checker refuses it" in plant(task, change)
 
 
+def test_each_failing_artifact_is_named(task):
+    """A broken form of one doesn't hide the missed gate of another."""
+    path = task.inputs["compose"] / "coconet-denoiser-fp32.onnx"
+    path.write_bytes(path.read_bytes()[:-100])
+    worse = task.recipe["gates"]
+    next(gate for gate in worse if gate["metric"] == "bytes" and gate["variant"] == "int8")["at_most"] = 100
+    with pytest.raises(job.Refusal) as refusal:
+        verify.verify(task)
+    for name in ("coconet-denoiser-fp32", "coconet-denoiser-int8", "coconet-harmonizer-int8"):
+        assert f"{name}.onnx: " in str(refusal.value)
+
+
 def test_not_a_number_is_caught():
     with pytest.raises(job.Refusal, match="1 of them not finite"):
         verify.compare(np.zeros(3), np.array([0, np.nan, 0]), None)
