@@ -7,7 +7,6 @@ last bits follow the CPU, and the report) is evidence: its hashes lie with the t
 timing.json, so that manifests are equal everywhere and damage is noticed all the same.
 """
 
-import ast
 import functools
 import hashlib
 import json
@@ -18,6 +17,8 @@ from typing import Any
 
 EVIDENCE = {"reference.npz", "report.json", "report.md"}
 OWN = {"manifest.json", "timing.json"}
+IMPORT = re.compile(r"^\s*(?:from ((?:scripts|models)[\w.]*) import (\([^)]*\)|[^\n#]*)"
+                    r"|import ((?:scripts|models)\.[\w.]+))", re.MULTILINE)
 
 
 def sha256(path: Path) -> str:
@@ -88,14 +89,14 @@ def code(root: Path, modules: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def imported(path: Path) -> tuple[str, ...]:
-    """The modules of this repository that a file imports, anywhere in it."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return tuple(name for name in names if name.startswith(("scripts.", "models.")))
+    """The modules of this repository that a file imports, anywhere in it.
+
+    Found by pattern: parsing a thousand models' files would take ten times as long.
+    """
+    modules = []
+    for package, names, module in IMPORT.findall(path.read_text(encoding="utf-8")):
+        modules += [module] if module else [package, *(f"{package}.{name}" for name in re.findall(r"\w+", names))]
+    return tuple(modules)
 
 
 def pins(lock: Path) -> dict[str, str]:
