@@ -4,7 +4,7 @@ WEIGHTS ?= seeded
 export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS PLOT
 
 stages    = fetch export optimize quantize compose
-python    = PYTHONDONTWRITEBYTECODE=1 "$$(scripts/python 3.11)" -m
+python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
 build     = $(python) scripts.build $(filter -j%,$(MAKEFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 

@@ -24,6 +24,7 @@ from scripts import checksums, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
+SPARE_BYTES = 64 * 10**6
 INTERRUPTED = 130  # as shells count it
 
 
@@ -132,8 +133,7 @@ class Build:
         log = ROOT / self.folder / f"{stage.name}.log"
         told = json.dumps({
             "model": self.model, "weights": self.weights, "recipe": self.recipe,
-            "inputs": {name: str(self.folder / name) for name in NAMES[:NAMES.index(stage.name)]
-                       if name in stage.reads},
+            "inputs": {name: str(self.folder / name) for name in stage.reads},
             "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint),
         })
         command = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
@@ -150,10 +150,14 @@ class Build:
         if process.returncode == 0:
             log.unlink()
             return
-        lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no word"]
-        if process.returncode == REFUSED:
+        lines = log.read_text(encoding="utf-8").strip().splitlines()
+        if process.returncode == REFUSED and lines:
             raise Refusal(f"{self.model} {stage.name}: {lines[-1]}")
-        raise Refusal(f"{self.model} {stage.name} failed ({lines[-1]}): the whole story is in {log.relative_to(ROOT)}")
+        if (free := shutil.disk_usage(ROOT / self.folder).free) < SPARE_BYTES:  # where even a log may find no room
+            raise Refusal(f"{self.model} {stage.name} failed with {free // 10**6} MB of disk left: the disk is full, "
+                          "free some space and run make again")
+        last = lines[-1] if lines else f"exit status {process.returncode}"
+        raise Refusal(f"{self.model} {stage.name} failed ({last}): the whole story is in {log.relative_to(ROOT)}")
 
 
 _printing = threading.Lock()

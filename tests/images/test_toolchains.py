@@ -63,6 +63,15 @@ def test_a_missing_interpreter_is_named_with_the_remedy(tmp_path):
     assert "no Python 3.7 found" in done.stderr and "pyenv install 3.7" in done.stderr
 
 
+def test_make_stops_where_its_own_interpreter_is_missing(tmp_path):
+    for tool in ("bash", "env", "cat", "make", "sh", "awk", "dirname"):
+        os.symlink(shutil.which(tool), tmp_path / tool)
+    done = run("make", "all", PATH=str(tmp_path), PYENV_ROOT=str(tmp_path), HOME=str(tmp_path))
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first.startswith("no Python 3.11 found") and second.startswith("make: ***")
+
+
 def test_an_interpreter_under_pyenv_is_found(tmp_path):
     versions = tmp_path / "versions/3.7.99/bin"
     versions.mkdir(parents=True)
