@@ -38,10 +38,10 @@ def harmonizer(
     passes = steps + 1
     for number in range(passes):
         # The first pass rewrites every hidden note, later ones a share that falls from 0.9 to 0.1.
-        done = op.Cast(number - 1, to=1) / op.Cast(steps, to=1)
+        done = op.Cast(number - 1, to=onnx.TensorProto.FLOAT) / op.Cast(steps, to=onnx.TensorProto.FLOAT)
         share = op.Where(number == 0, 1.0, op.Max(0.1, 0.9 - 0.8 * done / 0.7))
         noise = op.Gather(uniforms, number, axis=0)
-        chosen = op.Cast(op.Gather(noise, 0, axis=0) < share, to=1)
+        chosen = op.Cast(op.Gather(noise, 0, axis=0) < share, to=onnx.TensorProto.FLOAT)
         rewritten = masks * op.Unsqueeze(chosen, [2])
 
         logits, _probabilities = denoiser(current, rewritten)
@@ -49,8 +49,8 @@ def harmonizer(
         cumulative = op.CumSum(weights, 2)
         total = op.ReduceSum(weights, [2], keepdims=1)
         drawn = op.Unsqueeze(op.Gather(noise, 1, axis=0), [2])
-        below = op.ReduceSum(op.Cast(cumulative <= drawn * total, to=7), [2], keepdims=1)
-        sample = op.Cast(pitches == op.Min(below, last_pitch), to=1)
+        below = op.ReduceSum(op.Cast(cumulative <= drawn * total, to=onnx.TensorProto.INT64), [2], keepdims=1)
+        sample = op.Cast(pitches == op.Min(below, last_pitch), to=onnx.TensorProto.FLOAT)
         current = op.Where(rewritten > 0.0, sample, current)
     harmonized = op.Identity(current)
     return harmonized
