@@ -5,7 +5,7 @@ export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS PL
 
 stages    = fetch export optimize quantize compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
-build     = $(python) scripts.build $(filter -j%,$(MAKEFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
+build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ help: ## print the verbs
 all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)
 
-$(MODELS): ## cast one model; CHECKPOINT=folder casts your own weights into build/custom/
+$(sort $(MODELS)): ## cast one model; CHECKPOINT=folder casts your own weights into build/custom/
 	@$(build) $@
 
 $(stages): ## every model up to that stage
@@ -38,9 +38,10 @@ bench: ## artifacts against the original framework, one run, ratios: a table and
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
 play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= PLOT=1
-	@$(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
-	scripts/in torch python -m models.$(MODEL).player "$$IN" "$$OUT" --weights "$$WEIGHTS" $${VARIANT:+--variant "$$VARIANT"} \
-	  $${SEED:+--seed "$$SEED"} $${TEMPERATURE:+--temperature "$$TEMPERATURE"} $${STEPS:+--steps "$$STEPS"} $${PLOT:+--plot}
+	@$(if $(filter $(MODELS),$(firstword $(MODEL))),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
+	scripts/in torch python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
+	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
+	  $${STEPS:+--steps="$$STEPS"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
 doctor: ## say what this machine lacks
 	@scripts/doctor

@@ -6,7 +6,6 @@ speed drifts is the same machine for all. Medians and ratios go to bench.json, b
 bench.png under build/<weights>/<model>/bench/.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -17,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts import manifest, recipe
-from scripts.job import REFUSED, Refusal
+from scripts import command, manifest, recipe
+from scripts.job import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 7
@@ -29,9 +28,9 @@ class Contestant:
     """A process that holds one side's models and times one of them each time it is asked."""
 
     def __init__(self, toolchain: str, side: str, model: str, folder: Path, threads: int):
-        command = ["python", "-m", "scripts.contestant", side, model, str(folder), str(threads)]
+        words = ["python", "-m", "scripts.contestant", side, model, str(folder), str(threads)]
         self.log = ROOT / folder / f"bench-{side}.log"
-        self.process = subprocess.Popen([ROOT / "scripts/in", toolchain, *command], cwd=ROOT, text=True,
+        self.process = subprocess.Popen([ROOT / "scripts/in", toolchain, *words], cwd=ROOT, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"))
         self.names: list[str] = json.loads(self.heard())
 
@@ -56,10 +55,10 @@ class Contestant:
 def bench(model: str, weights: str) -> dict[str, Any]:
     """The medians in ms by contestant and number of threads. Raises Refusal if the model isn't built."""
     folder = Path("build") / weights / model
-    for stage in ("fetch", "export", "compose"):
-        if damage := manifest.damage(ROOT / folder / stage, manifest.sha256):
-            raise Refusal(f"{damage}: run make {model} WEIGHTS={weights} before make bench")
     told = recipe.read(ROOT, model)
+    for stage in ("fetch", "export", "compose"):
+        if damage := manifest.damage(folder / stage, manifest.sha256):
+            raise Refusal(f"{damage}: run make {model} WEIGHTS={weights} before make bench")
     own = told["toolchain"]
     medians: dict[str, dict[str, float]] = {}
     for threads in THREADS:
@@ -111,25 +110,21 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts.bench", description=__doc__)
+    parser = command.Parser(prog="scripts.bench", description=__doc__)
     parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"))
     parser.add_argument("models", nargs="*")
     asked = parser.parse_args()
-    try:
-        for model in asked.models or recipe.models(ROOT):
-            result = bench(model, asked.weights)
-            out = ROOT / "build" / asked.weights / model / "bench"
-            out.mkdir(exist_ok=True)
-            (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-            (out / "bench.md").write_text("\n".join(table(result)) + "\n")
-            subprocess.run([ROOT / "scripts/in", "torch", "python", "-m", "scripts.chart", out / "bench.json",
-                            out / "bench.png"], cwd=ROOT, check=True)
-            print("\n".join(table(result)), f"\npicture: {(out / 'bench.png').relative_to(ROOT)}")
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        return REFUSED
+    for model in asked.models or recipe.models(ROOT):
+        result = bench(model, asked.weights)
+        out = Path("build") / asked.weights / model / "bench"
+        (ROOT / out).mkdir(exist_ok=True)
+        (ROOT / out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+        (ROOT / out / "bench.md").write_text("\n".join(table(result)) + "\n")
+        subprocess.run([ROOT / "scripts/in", "torch", "python", "-m", "scripts.chart", out / "bench.json",
+                        out / "bench.png"], cwd=ROOT, check=True)
+        print("\n".join(table(result)), f"\npicture: {out / 'bench.png'}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

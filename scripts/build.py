@@ -5,7 +5,6 @@ stage that isn't up to date in its toolchain. A stage is up to date when its key
 of its manifest and its files are intact, whatever their times say.
 """
 
-import argparse
 import contextlib
 import fcntl
 import json
@@ -20,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts import checksums, manifest, recipe
+from scripts import checksums, command, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE_BYTES = 64 * 10**6
-INTERRUPTED = 130  # as shells count it
 
 
 class Stage(NamedTuple):
@@ -53,6 +51,7 @@ class Build:
         self.model, self.weights, self.checkpoint, self.hashes = model, weights, checkpoint, hashes
         self.recipe = recipe.read(ROOT, model)
         self.folder = Path("build") / weights / model
+        self.missed = ROOT / self.folder / "missed.md"
 
     def toolchain(self, stage: Stage) -> str:
         return stage.toolchain or self.recipe["toolchain"]
@@ -63,7 +62,9 @@ class Build:
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
         modules = [f"scripts.{stage.name}"] + ([f"models.{self.model}.{stage.own}"] if stage.own else [])
-        told = dict(self.recipe, sources=self.recipe["sources"].get(self.weights, {}))
+        told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
+        if stage.name != "verify":
+            del told["gates"]
         return manifest.key({
             "stage": stage.name,
             "weights": self.weights,
@@ -79,7 +80,8 @@ class Build:
             return None
         if not self.checkpoint.is_dir():
             raise Refusal(f"CHECKPOINT={self.checkpoint}: expected a folder in the upstream's layout, found none")
-        return {path.name: self.hashes(path) for path in sorted(self.checkpoint.iterdir()) if path.is_file()}
+        files = [self.checkpoint / name for name in self.recipe["sources"]["custom"]["files"]]
+        return {path.name: self.hashes(path) for path in files if path.is_file()}
 
     def up_to_date(self, stage: Stage) -> bool:
         folder = ROOT / self.folder / stage.name
@@ -112,7 +114,7 @@ class Build:
                 "weights": self.weights,
                 "key": key,
                 "settings": {"opset": self.recipe["opset"], "variants": self.recipe["variants"],
-                             "source": self.recipe["sources"].get(self.weights)},
+                             "source": self.recipe["sources"][self.weights]},
                 "tools": manifest.pins(self.lock(stage)),
                 "inputs": [{"file": f"{name}/{file['file']}", "bytes": file["bytes"], "sha256": file["sha256"]}
                            for name in stage.reads
@@ -124,8 +126,14 @@ class Build:
                                       json.dumps({"seconds": round(seconds, 3), "evidence": evidence}) + "\n")
             shutil.rmtree(place, ignore_errors=True)
             (ROOT / partial).rename(place)
+        except Refusal as refusal:
+            if (ROOT / partial / "report.md").is_file():  # what was measured of artifacts that missed a gate
+                (ROOT / partial / "report.md").replace(self.missed)
+                raise Refusal(f"{refusal}; all that was measured is in {self.missed.relative_to(ROOT)}") from None
+            raise
         finally:
             shutil.rmtree(ROOT / partial, ignore_errors=True)
+        self.missed.unlink(missing_ok=True)
         say(self.model, stage.name, f"done in {seconds:.1f} s")
 
     def start(self, stage: Stage, out: Path) -> None:
@@ -136,17 +144,22 @@ class Build:
             "inputs": {name: str(self.folder / name) for name in stage.reads},
             "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint),
         })
-        command = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
+        words = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
         with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+                words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                close_fds=False) as process:  # so that the lock is held until the last stage has ended
+            _running.add(process)
+            if _stopping.is_set():
+                process.terminate()
             try:
                 process.stdin.write(told)
                 process.stdin.close()
                 for line in process.stdout:
                     say(self.model, stage.name, line.rstrip())
-            except BaseException:
-                process.kill()
-                raise
+            except BrokenPipeError:
+                pass  # it ended before it read; its exit status tells
+            finally:
+                _running.discard(process)
         if process.returncode == 0:
             log.unlink()
             return
@@ -161,6 +174,8 @@ class Build:
 
 
 _printing = threading.Lock()
+_running: set[subprocess.Popen] = set()
+_stopping = threading.Event()
 
 
 def say(model: str, stage: str, what: str) -> None:
@@ -178,6 +193,7 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             print("waiting for another build in this folder", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)
         yield
 
 
@@ -189,6 +205,8 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
 
     def bring(one: Build) -> None:
         for stage in one.pending(stages):
+            if _stopping.is_set():
+                return
             one.run(stage)
 
     stale = [one for one in builds if next(one.pending(stages), None)]
@@ -196,13 +214,21 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
         if subprocess.run([ROOT / "scripts/in", toolchain, "true"], check=False).returncode:
             return REFUSED
     failures = []
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         for future in [pool.submit(bring, one) for one in stale]:
             try:
                 future.result()
             except (Refusal, OSError) as error:
                 failures.append(str(error))
-    hashes.save()
+    except KeyboardInterrupt:
+        _stopping.set()
+        for process in list(_running):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        hashes.save()
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
@@ -238,24 +264,19 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts.build", description=__doc__)
+    parser = command.Parser(prog="scripts.build", description=__doc__)
     parser.add_argument("models", nargs="*", help="all of them when none is named")
     parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"))
     parser.add_argument("--until", default="verify", choices=NAMES)
-    parser.add_argument("--checkpoint", type=lambda path: Path(path).resolve())
+    parser.add_argument("--checkpoint", type=lambda path: Path(path).expanduser().resolve())
     parser.add_argument("-j", dest="jobs", type=int, nargs="?", const=os.cpu_count(), default=1)
     asked = parser.parse_args()
-    try:
-        with alone():
-            return build(asked.models or recipe.models(ROOT), "custom" if asked.checkpoint else asked.weights,
-                         asked.until, asked.jobs, asked.checkpoint)
-    except (Refusal, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept, and make goes on from there", file=sys.stderr)
-        return INTERRUPTED
+    if asked.weights == "custom" and not asked.checkpoint:
+        raise Refusal("WEIGHTS=custom needs CHECKPOINT=folder, a checkpoint in the upstream's layout")
+    with alone():
+        return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
+                     "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs, asked.checkpoint)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

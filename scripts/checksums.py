@@ -3,12 +3,12 @@
 The files are in the format of `sha256sum -c`, with paths from the repository's root.
 """
 
-import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
-from scripts import manifest, recipe
+from scripts import command, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,9 +20,15 @@ def file_of(root: Path, weights: str, model: str) -> Path:
 
 def recorded(root: Path, weights: str, model: str) -> dict[str, str]:
     """The recorded SHA-256 of each artifact, by its path from the root; empty where none are."""
-    path = file_of(root, weights, model)
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {name: expected for expected, name in (line.split("  ", 1) for line in lines)}
+    path, found = file_of(root, weights, model), {}
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+        parts = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if line.strip() and not parts:
+            raise Refusal(f"{path.relative_to(root)}:{number}: expected a SHA-256, two spaces and a path, found "
+                          f"{line!r}: run make checksums after a build you trust")
+        if parts:
+            found[parts[2]] = parts[1]
+    return found
 
 
 def verify(weights: str, model: str) -> list[str]:
@@ -38,8 +44,9 @@ def verify(weights: str, model: str) -> list[str]:
             flaws.append(f"{name} is not the recorded one: expected SHA-256 {recorded_hash}, found {found}: "
                          f"run make {model} to rebuild it")
     present = {str(path.relative_to(ROOT)) for path in (ROOT / folder / "compose").glob("*.onnx")}
-    flaws += [f"{name} is built but not recorded: run make checksums" for name in sorted(present - set(expected))]
-    for stage in sorted((ROOT / folder).glob("[a-z]*/")):
+    flaws += [f"{name} is not among the recorded: remove it, or record a changed recipe's with make checksums"
+              for name in sorted(present - set(expected))]
+    for stage in sorted(path.parent for path in (ROOT / folder).glob("*/manifest.json")):
         if stage.name != "compose" and (damage := manifest.damage(stage.relative_to(ROOT), manifest.sha256)):
             flaws.append(f"{damage}: run make {model} to rebuild it")
     return flaws
@@ -49,7 +56,7 @@ def record(weights: str, model: str) -> None:
     """Write the checksums of a whole, verified build. Raises Refusal if there is none."""
     folder = Path("build") / weights / model
     for stage in ("compose", "verify"):
-        if damage := manifest.damage(ROOT / folder / stage, manifest.sha256):
+        if damage := manifest.damage(folder / stage, manifest.sha256):
             raise Refusal(f"{damage}: run make {model} before make checksums")
     outputs = json.loads((ROOT / folder / "compose" / "manifest.json").read_text())["outputs"]
     path = file_of(ROOT, weights, model)
@@ -59,26 +66,24 @@ def record(weights: str, model: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts.checksums", description=__doc__)
+    parser = command.Parser(prog="scripts.checksums", description=__doc__)
     parser.add_argument("verb", choices=("verify", "record"))
     parser.add_argument("models", nargs="*")
     parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny"))
     asked = parser.parse_args()
     flaws = []
-    try:
-        for model in asked.models or recipe.models(ROOT):
-            if asked.verb == "record":
-                record(asked.weights, model)
-            elif found := verify(asked.weights, model):
-                flaws += found
-            else:
-                print(f"{model}: every byte of the {asked.weights} build is as recorded")
-    except Refusal as refusal:
-        flaws.append(str(refusal))
+    for model in asked.models or recipe.models(ROOT):
+        recipe.read(ROOT, model)
+        if asked.verb == "record":
+            record(asked.weights, model)
+        elif found := verify(asked.weights, model):
+            flaws += found
+        else:
+            print(f"{model}: every byte of the {asked.weights} build is as recorded")
     for flaw in flaws:
         print(f"error: {flaw}", file=sys.stderr)
     return REFUSED if flaws else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

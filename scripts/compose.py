@@ -22,18 +22,10 @@ def compose(task: job.Job) -> None:
             job.progress(f"composing {', '.join(composed)} around {variant}")
             finished |= task.module("compose").compose(finished)
         for component, model in finished.items():
-            graphs.stamp(model, {
-                **task.recipe.get("metadata", {}),
-                "model": task.model,
-                "component": component,
-                "variant": variant,
-                "weights": task.weights,
-                "source_sha256": source,
-                "recipe_version": str(task.recipe["version"]),
-                "licence": task.recipe["weights_licence"],
-                "attribution": task.recipe["attribution"],
-            })
-            onnx.save(model, task.out / f"{task.model}-{component}-{variant}.onnx")
+            model.graph.name = f"{task.model}-{component}-{variant}"
+            told = graphs.identity(task, component, variant) | {"source_sha256": source}
+            onnx.helper.set_model_props(model, dict(sorted(told.items())))
+            onnx.save(model, task.out / f"{model.graph.name}.onnx")
 
 
 def source_hash(folder: Path) -> str:

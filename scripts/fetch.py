@@ -1,7 +1,7 @@
 """Stage fetch: the source, in the upstream's own file layout, into this stage's folder.
 
 `seeded` and `tiny` are written by the model's seeded.py from the hyperparameters in
-the recipe; `custom` is a copy of the source's files in the folder that CHECKPOINT names.
+the recipe; `custom` is a copy of the files that the recipe names, in CHECKPOINT's folder.
 """
 
 import shutil
@@ -13,8 +13,13 @@ def fetch(task: job.Job) -> None:
     if task.weights == "custom":
         assert task.checkpoint is not None
         job.progress("copying {}".format(task.checkpoint))
-        for file in task.module("seeded").source_files(task.checkpoint):
-            shutil.copyfile(str(file), str(task.out / file.name))
+        names = task.recipe["sources"]["custom"]["files"]
+        missing = [name for name in names if not (task.checkpoint / name).is_file()]
+        if missing:
+            raise job.Refusal("{} is no {} checkpoint folder: expected {}, missing {}".format(
+                task.checkpoint, task.model, ", ".join(names), ", ".join(missing)))
+        for name in names:
+            shutil.copyfile(str(task.checkpoint / name), str(task.out / name))
     else:
         job.progress("writing {} weights in the upstream's layout".format(task.weights))
         task.module("seeded").write(task.out, task.recipe["sources"][task.weights])

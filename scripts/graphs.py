@@ -6,6 +6,8 @@ import onnx
 import onnx.inliner
 import onnxscript.optimizer
 
+from scripts.job import Job
+
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove the producer, texts, metadata and intermediate shapes: bytes that compute nothing."""
@@ -61,7 +63,15 @@ def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from inner_graphs(attribute.g)
 
 
-def stamp(model: onnx.ModelProto, properties: dict[str, str]) -> None:
-    """Give a model its name and its metadata_props, sorted."""
-    model.graph.name = f"{properties['model']}-{properties['component']}-{properties['variant']}"
-    onnx.helper.set_model_props(model, dict(sorted(properties.items())))
+def identity(task: Job, component: str, variant: str) -> dict[str, str]:
+    """The metadata by which an artifact can be told apart from any other, but for its source's hash."""
+    return {
+        **task.recipe.get("metadata", {}),
+        "model": task.model,
+        "component": component,
+        "variant": variant,
+        "weights": task.weights,
+        "recipe_version": str(task.recipe["version"]),
+        "licence": task.recipe["weights_licence"],
+        "attribution": task.recipe["attribution"],
+    }

@@ -126,4 +126,5 @@ def damage(folder: Path, hashes: Any) -> str | None:
             return f"{path} is missing"
         if (found := hashes(path)) != expected_hash:
             return f"{path} is damaged: expected SHA-256 {expected_hash}, found {found}"
-    return None
+    strays = {path.name for path in folder.iterdir()} - set(expected) - OWN
+    return f"{folder / min(strays)} doesn't belong to this build" if strays else None

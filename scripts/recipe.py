@@ -9,12 +9,12 @@ from typing import Any
 
 from scripts.job import Refusal
 
-PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int}
+PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int, "written_where?": str}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
     "attribution": str, "toolchain": str, "opset": int,
     "metadata?": {"*": str},
-    "sources": {"seeded": {"*": object}, "tiny": {"*": object}},
+    "sources": {"seeded": {"*": object}, "tiny": {"*": object}, "custom": {"files": [str]}},
     "components": {"*": {"about": str, "stage": str, "inputs": [PORT], "outputs": [PORT]}},
     "variants": {"*": {"method": str, "about": str}},
     "gates": [{"component?": str, "variant?": str, "port?": str, "case?": str, "metric": str,
@@ -22,7 +22,8 @@ SCHEMA = {
 }
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq")
-METRICS = ("max_error", "mean_error", "snr_db", "argmax_mismatches", "agreement", "agreement_above_median", "bytes")
+ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
+METRICS = ("bytes", "max_error", "mean_error", "snr_db", "given_max_error", *ARGMAX_METRICS)
 Where = tuple[str | int, ...]
 
 
@@ -85,11 +86,18 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for name, component in recipe["components"].items():
         if component["stage"] not in ("export", "compose"):
             return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
+        inputs = [port["name"] for port in component["inputs"]]
         for kind in ("inputs", "outputs"):
             for index, port in enumerate(component[kind]):
+                where = ("components", name, kind, index)
                 if port["dtype"] not in DTYPES:
-                    return (("components", name, kind, index, "dtype"),
-                            f"unknown dtype {port['dtype']!r}; known are {', '.join(DTYPES)}")
+                    return (*where, "dtype"), f"unknown dtype {port['dtype']!r}; known are {', '.join(DTYPES)}"
+                if not all(isinstance(axis, str) or (type(axis) is int and axis > 0) for axis in port["shape"]):
+                    return (*where, "shape"), f"a shape holds names and positive integers, found {port['shape']}"
+                if not 0 <= port.get("classes", 0) <= max(0, len(port["shape"]) - 1):
+                    return (*where, "classes"), f"{port['classes']} is no axis of {port['shape']}"
+                if port.get("written_where", inputs[0]) not in inputs:
+                    return (*where, "written_where"), f"{port['written_where']!r} is no input of {name}"
     for index, gate in enumerate(recipe["gates"]):
         where = ("gates", index)
         for key, known in (("component", recipe["components"]), ("variant", recipe["variants"]), ("metric", METRICS)):
@@ -100,9 +108,13 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
         if gate["metric"] != "bytes":
             if "component" not in gate:
                 return where, f"a gate on {gate['metric']} needs a component"
-            ports = [port["name"] for port in recipe["components"][gate["component"]]["outputs"]]
+            ports = {port["name"]: port for port in recipe["components"][gate["component"]]["outputs"]}
             if gate.get("port") not in ports:
                 return where, f"{gate.get('port')!r} is no output of {gate['component']}; those are {', '.join(ports)}"
+            if gate["metric"] in ARGMAX_METRICS and "classes" not in ports[gate["port"]]:
+                return (*where, "metric"), f"{gate['metric']} needs classes on the port {gate['port']}"
+            if gate["metric"] == "given_max_error" and "written_where" not in ports[gate["port"]]:
+                return (*where, "metric"), f"{gate['metric']} needs written_where on the port {gate['port']}"
     return None
 
 

@@ -15,7 +15,8 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproces
 
     What an outer `make test` told its children isn't passed on.
     """
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT", "SEED", "PLOT"}
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "MODEL", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT",
+             "SEED", "TEMPERATURE", "STEPS", "PLOT", "TESTS"}
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, **environment}, text=True,
                           capture_output=True, check=False)

@@ -1,5 +1,6 @@
 """What the documents say is so: their commands run, their links lead somewhere, their figures are the build's."""
 
+import json
 import re
 import shlex
 
@@ -52,6 +53,23 @@ def test_the_readme_has_the_sizes_of_the_build(seeded):
     found = {(f"coconet-{path.stem.split('-')[1]}", path.stem.split("-")[2], f"{path.stat().st_size:,}")
              for path in seeded.glob("*.onnx")}
     assert set(rows) == found
+
+
+def test_the_readme_has_the_figures_of_the_build(seeded):
+    """Within what another CPU's last bits may change."""
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| coconet-(\w+ \| \w+) \| [\d,]+ \| (.+) \|$", readme, re.MULTILINE))
+    report = json.loads((seeded.parent / "verify/report.json").read_text())
+    measured = {(f"{a['component']} | {a['variant']}", row["case"], row["port"]): row
+                for a in report["artifacts"] for row in a["measured"]}
+    worst = max(row["max_error"] for key, row in measured.items() if key[0] == "denoiser | fp32" and "prob" in key[2])
+    assert worst <= float(re.search(r"within (\S+),", rows["denoiser | fp32"])[1]) * 1.5
+    for variant in ("fp16", "int8"):
+        told = float(re.search(r"at ([\d.]+) dB", rows[f"denoiser | {variant}"])[1])
+        assert abs(told - measured[f"denoiser | {variant}", "chorales", "logits"]["snr_db"]) < 0.5
+    for name, case, port in (("denoiser | int8", "chorales", "logits"), ("harmonizer | int8", "chain", "harmonized")):
+        told = float(re.search(r"(\d+) % of", rows[name])[1]) / 100
+        assert abs(told - measured[name, case, port]["agreement"]) < 0.03
 
 
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():

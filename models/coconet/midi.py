@@ -111,7 +111,7 @@ def load(path: Path) -> mido.MidiFile:
         file = mido.MidiFile(path)
     except Exception as error:  # mido raises whatever a damaged file leads it into
         raise Refusal(f"{path}: expected a MIDI file, found one that can't be read "
-                      f"({error or type(error).__name__}): save it again as MIDI") from error
+                      f"({str(error) or type(error).__name__}): save it again as MIDI") from error
     if file.type not in (0, 1):
         raise Refusal(f"{path}: expected MIDI of type 0 or 1, found type {file.type}: save it as type 1")
     if file.ticks_per_beat <= 0:

@@ -9,6 +9,7 @@ dropped, and the lower voices sound on.
 """
 
 import argparse
+import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from models.coconet.inputs import LOWEST, VOICES, hide_lower_voices, to_rolls
 from models.coconet.midi import HIGHEST, LONGEST, Tune, read_tune, voices_of, write_chorale
-from scripts.job import REFUSED, Refusal, progress
+from scripts import command
+from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 from scripts.seeded import seeded_unit
 
@@ -92,12 +94,16 @@ def checked(melody: np.ndarray) -> np.ndarray:
     return melody.astype(np.int64)
 
 
-def play(asked: argparse.Namespace) -> None:
+def play(asked: argparse.Namespace) -> int:
+    if not asked.melody.name:
+        raise Refusal("IN: expected a MIDI file, none was named: "
+                      "for instance IN=models/coconet/samples/old-hundredth.mid")
     check_out(asked.melody, asked.out)
     tune = read_tune(asked.melody)
     for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
     harmonizer = Harmonizer(artifacts(asked.weights), asked.variant)
+    require_verified(asked.weights, harmonizer)
     artifact = f"{harmonizer.path.name} (sha256 {harmonizer.sha256[:12]}…)"
     progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact}")
     if harmonizer.weights in STAND_INS:
@@ -109,6 +115,7 @@ def play(asked: argparse.Namespace) -> None:
         write_whole(asked.out, lambda path: write_chorale(path, tune, voices))
     if asked.plot or asked.out.suffix.lower() == ".png":
         write_whole(asked.out.with_suffix(".png"), lambda path: draw(path, tune, voices, asked, harmonizer))
+    return 0
 
 
 def check_out(melody: Path, out: Path) -> None:
@@ -129,6 +136,15 @@ def artifacts(weights: str) -> Path:
         setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
         raise Refusal(f"{folder}: expected the build's artifacts, found none: run make coconet {setting}")
     return folder
+
+
+def require_verified(weights: str, harmonizer: Harmonizer) -> None:
+    """Raises Refusal for an artifact of a build that hasn't passed its gates."""
+    path = Path("build") / weights / "coconet" / "verify" / "manifest.json"
+    passed = json.loads(path.read_text())["inputs"] if path.is_file() else []
+    if harmonizer.sha256 not in [file["sha256"] for file in passed]:
+        raise Refusal(f"{harmonizer.path}: expected an artifact that has passed its gates, found one that hasn't: "
+                      "run make coconet")
 
 
 def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
@@ -179,24 +195,16 @@ def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, harmon
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="models.coconet.player", description=__doc__.splitlines()[0])
+    parser = command.Parser(prog="models.coconet.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chorale.mid, or chorale.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", help="the folder of build/ to play from: seeded, tiny, custom")
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"), help="which build to play")
     parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other music (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.99, help="less is safer (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="Gibbs steps (default %(default)s)")
     parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
-    try:
-        play(parser.parse_args(arguments))
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130  # as shells count it
-    return 0
+    return command.run(lambda: play(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ and coconet_train.py: hyperparameters as YAML, and a TensorFlow V2 checkpoint.
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,19 +15,6 @@ from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
 
 PREFIX = "best_model.ckpt"
-
-
-def source_files(folder: Path) -> List[Path]:
-    """The files of a checkpoint in a folder of the upstream's layout: a release's, or a training run's.
-
-    Raises Refusal if one is missing.
-    """
-    names = ("config", PREFIX + ".index", PREFIX + ".data-00000-of-00001")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise Refusal("{} is no Coconet checkpoint folder: expected {}, missing {}".format(
-            folder, ", ".join(names), ", ".join(missing)))
-    return [folder / name for name in names]
 
 
 def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
@@ -53,10 +40,15 @@ def write(folder: Path, hyperparameters: Dict[str, Any], value=weight) -> None:
 
     value(name, shape, is_logits) gives each variable's float32 array.
     """
-    hparams = lib_hparams.Hyperparameters(**hyperparameters)
+    try:
+        hparams = lib_hparams.Hyperparameters(**hyperparameters)
+        layers = hparams.get_conv_arch().layers
+    except Exception as error:  # Magenta raises whatever a wrong value leads it into
+        raise Refusal("models/coconet/recipe.toml, [sources]: {} are no Coconet hyperparameters: {}".format(
+            hyperparameters, error)) from error
     with tf.Graph().as_default(), tf.Session() as session:
         build(hparams)
-        last = "model/conv{}/".format(len(hparams.get_conv_arch().layers) - 1)
+        last = "model/conv{}/".format(len(layers) - 1)
         for variable in tf.global_variables():
             name = variable.op.name
             variable.load(value(name, variable.shape.as_list(), name.startswith(last)), session)

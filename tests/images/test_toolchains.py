@@ -1,5 +1,6 @@
 """Toolchains: hashed locks, an environment that is the same everywhere, and plain words where something lacks."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -80,6 +81,13 @@ def test_an_interpreter_under_pyenv_is_found(tmp_path):
         os.symlink(shutil.which(tool), tmp_path / tool)
     done = run("bash", "scripts/python", "3.7", PATH=str(tmp_path), PYENV_ROOT=str(tmp_path), HOME=str(tmp_path))
     assert done.returncode == 0 and done.stdout.strip()
+
+
+def test_a_broken_environment_is_not_taken_for_a_toolchain(tmp_path):
+    digest = hashlib.sha256((ROOT / "images/torch/requirements.lock").read_bytes()).hexdigest()[:16]
+    (tmp_path / "bellfoundry" / f"torch-{digest}").mkdir(parents=True)
+    said = run("make", "doctor", XDG_CACHE_HOME=str(tmp_path)).stdout
+    assert "later     torch" in said and "ok        torch" not in said
 
 
 def test_a_toolchain_that_fails_to_install_leaves_nothing(tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,8 +67,11 @@ def test_code_that_no_stage_imports_rebuilds_nothing(workshop):
 def test_a_changed_gate_alone_reaches_the_verdict(workshop):
     path = workshop / "models/coconet/recipe.toml"
     path.write_text(path.read_text().replace("at_least = 30", "at_least = 90"))
-    message = refused(workshop, "all", "WEIGHTS=tiny")
-    assert "coconet-denoiser-int8.onnx: snr_db of logits, chorales: 41.7, must be at least 90" in message
+    done = run("make", "--no-print-directory", "all", "WEIGHTS=tiny", cwd=workshop)
+    assert "coconet-denoiser-int8.onnx: snr_db of logits, chorales: 41.7, must be at least 90" in done.stderr
+    assert "in legacy" not in done.stdout and "in torch" in done.stdout
+    assert "all that was measured is in build/tiny/coconet/missed.md" in done.stderr
+    assert "gate MISSED: snr_db" in (workshop / "build/tiny/coconet/missed.md").read_text()
 
 
 def test_a_damaged_artifact_is_named_by_verify_and_rebuilt_alone(workshop):
@@ -93,6 +97,72 @@ def test_damage_that_keeps_the_times_is_seen_too(workshop):
 def test_a_damaged_reference_is_made_again(workshop):
     (workshop / "build/tiny/coconet/export/reference.npz").write_bytes(b"")
     assert "export" in stages_run(made("all", "WEIGHTS=tiny", cwd=workshop))
+
+
+def test_a_file_that_is_not_of_the_build_is_noticed_and_cleared(workshop):
+    stray = workshop / "build/tiny/coconet/compose/coconet-denoiser-int4.onnx"
+    stray.touch()
+    assert "int4.onnx is not among the recorded" in refused(workshop, "verify", "WEIGHTS=tiny")
+    assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["compose"]
+    assert not stray.exists()
+
+
+def test_a_bench_leaves_a_build_that_verifies(workshop):
+    table = made("bench", "WEIGHTS=tiny", cwd=workshop)
+    for contestant in ("original", "naive export", "fp32", "fp16", "int8"):
+        assert f"| denoiser | {contestant} |" in table
+    assert "| harmonizer | original |" in table
+    assert (workshop / "build/tiny/coconet/bench/bench.png").read_bytes().startswith(b"\x89PNG")
+    made("verify", "WEIGHTS=tiny", cwd=workshop)
+
+
+def test_a_bench_asks_for_a_build(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/compose")
+    assert "run make coconet WEIGHTS=tiny before make bench" in refused(workshop, "bench", "WEIGHTS=tiny")
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["all", "WEIGHTS=nonsense"], "nonsense"),
+    (["coconet", "WEIGHTS=custom"], "WEIGHTS=custom needs CHECKPOINT=folder"),
+    (["coconet", "CHECKPOINT=nowhere -j"], "expected a folder"),
+    (["verify", "WEIGHTS=tiny", "MODELS=cocnet"], "no model 'cocnet'"),
+    (["checksums", "WEIGHTS=tiny", "MODELS=cocnet"], "no model 'cocnet'"),
+    (["bench", "WEIGHTS=tiny", "MODELS=cocnet"], "no model 'cocnet'"),
+    (["play", "MODEL=cocnet"], "expected one of: coconet"),
+    (["play", "MODEL=coconet", "WEIGHTS=tiny"], "IN: expected a MIDI file"),
+    (["play", "MODEL=coconet", "WEIGHTS=tiny", "IN=-1.mid", "OUT=x.mid"], "-1.mid: expected a MIDI file"),
+    (["play", "MODEL=coconet", "WEIGHTS=tiny", "IN=a.mid", "OUT=x.mid", "SEED=abc"], "seed"),
+    (["play", "MODEL=coconet", "WEIGHTS=none", "IN=a.mid", "OUT=x.mid"], "weights"),
+])
+def test_a_mistake_is_one_line(workshop, words, said):
+    message = refused(workshop, *words)
+    assert said in message and len(message.splitlines()) == 1
+
+
+def test_what_a_user_types_is_never_run(workshop):
+    run("make", "play", "MODEL=coconet ; touch planted #", "IN=$$(touch planted)", "OUT=`touch planted`.mid",
+        cwd=workshop)
+    assert not (workshop / "planted").exists()
+
+
+def test_checksums_may_be_written_as_sha256sum_writes_them(workshop):
+    path = workshop / "checksums/tiny/coconet.sha256"
+    path.write_text(path.read_text().replace("  build", " *build") + "\n")
+    made("verify", "WEIGHTS=tiny", cwd=workshop)
+    path.write_text("gibberish\n")
+    assert "checksums/tiny/coconet.sha256:1: expected a SHA-256" in refused(workshop, "verify", "WEIGHTS=tiny")
+
+
+def test_an_artifact_that_has_not_passed_its_gates_is_not_played(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/verify")
+    message = refused(workshop, "play", "MODEL=coconet", "WEIGHTS=tiny", "OUT=x.mid",
+                      "IN=models/coconet/samples/ode-to-joy.mid")
+    assert "passed its gates" in message
+
+
+def test_a_model_named_twice_is_built_once(workshop):
+    shutil.rmtree(workshop / "build/tiny/coconet/verify")
+    assert stages_run(made("-j2", "all", "WEIGHTS=tiny", "MODELS=coconet coconet", cwd=workshop)) == ["verify"]
 
 
 def test_verify_asks_for_a_build_where_there_is_none(workshop):
@@ -141,6 +211,20 @@ def test_an_interrupted_build_says_so_and_goes_on_later(workshop):
     assert "interrupted" in said and "Traceback" not in said
     assert not list((workshop / "build/tiny/coconet").glob("*quantize*/"))
     assert stages_run(made("all", "WEIGHTS=tiny", cwd=workshop)) == ["quantize"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_begins_no_other_model(workshop, how):
+    for name in ("eins", "zwei"):
+        shutil.copytree(workshop / "models/coconet", workshop / "models" / name)
+    words = [sys.executable, "-m", "scripts.build", "--weights", "tiny", "eins", "zwei"]
+    with subprocess.Popen(words, cwd=workshop, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) as process:
+        said = [process.stdout.readline()]
+        process.send_signal(how)
+        said += process.stdout.readlines()
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == 130
+    assert not [line for line in said if "zwei" in line or " done in " in line], said
 
 
 def test_a_build_folder_that_cannot_be_made_is_said_in_a_line(workshop):

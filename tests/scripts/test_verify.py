@@ -29,7 +29,6 @@ def plant(task, change, name="coconet-denoiser-fp32.onnx"):
     onnx.save(model, path)
     with pytest.raises(job.Refusal) as refusal:
         verify.verify(task)
-    assert not list(task.out.iterdir())
     assert str(refusal.value).startswith(name) or name in str(refusal.value)
     return str(refusal.value)
 
@@ -70,6 +69,24 @@ def test_a_loop_that_loses_the_given_voice_is_caught(task):
     assert "argmax_mismatches of harmonized" in plant(task, change, "coconet-harmonizer-fp32.onnx")
 
 
+@pytest.mark.parametrize("variant", ["fp32", "fp16", "int8"])
+def test_a_loop_that_halves_the_given_notes_is_caught(task, variant):
+    def change(model):
+        loop = next(node for node in model.graph.node if node.op_type == "Loop")
+        loop.output[0] = "whole"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+        model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "half"], ["harmonized"], "halve"))
+    assert "given_max_error of harmonized: 0.5" in plant(task, change, f"coconet-harmonizer-{variant}.onnx")
+
+
+def test_a_quantized_loop_that_stops_early_is_caught(task):
+    def change(model):
+        loop = next(node for node in model.graph.node if node.op_type == "Loop")
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "once"))
+        loop.input[0] = "once"
+    assert "agreement of harmonized" in plant(task, change, "coconet-harmonizer-int8.onnx")
+
+
 def test_a_renamed_input_is_caught(task):
     def change(model):
         model.graph.input[0].name = "rolls"
@@ -102,8 +119,7 @@ def test_a_graph_that_serves_one_length_only_is_caught(task):
         model.graph.node.insert(0, onnx.helper.make_node("Reshape", ["pianorolls", "size"], ["traced"], "traced"))
         for node in list(model.graph.node)[1:]:
             node.input[:] = ["traced" if name == "pianorolls" else name for name in node.input]
-    with pytest.raises(Exception, match=r"(?i)reshape"):
-        plant(task, change)
+    assert "reshape" in plant(task, change).lower()
 
 
 def test_a_reference_of_one_size_is_refused(task):
@@ -133,11 +149,30 @@ def test_another_opset_is_caught(task):
     assert "opset" in plant(task, change)
 
 
-@pytest.mark.parametrize("trace", ["/home/bach/coconet", "made 2026-01-31", "at 12:30:59"])
+@pytest.mark.parametrize("trace", ["/home/bach/coconet", "/data/x/y", "made 2026-01-31", "at 12:30:59"])
 def test_a_trace_of_place_or_time_is_caught(task, trace):
     def change(model):
-        model.metadata_props.add(key="note", value=trace)
+        model.doc_string = trace
     assert "tells where or when it was made" in plant(task, change)
+
+
+def test_a_path_as_a_tensors_name_is_caught(task):
+    def change(model):
+        node = model.graph.node[0]
+        for other in model.graph.node:
+            other.input[:] = ["/root/x/y" if name == node.output[0] else name for name in other.input]
+        node.output[0] = "/root/x/y"
+    assert "tells where or when it was made: '/root/x/y'" in plant(task, change)
+
+
+@pytest.mark.parametrize("change", [
+    lambda model: model.ClearField("metadata_props"),
+    lambda model: model.metadata_props.add(key="note", value="more"),
+    lambda model: onnx.helper.set_model_props(
+        model, {**{p.key: p.value for p in model.metadata_props}, "weights": "released"}),
+])
+def test_metadata_that_is_not_the_stages_is_caught(task, change):
+    assert "expected the metadata" in plant(task, change)
 
 
 def test_a_broken_graph_is_caught(task):

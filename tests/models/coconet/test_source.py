@@ -139,6 +139,19 @@ def test_a_config_that_contradicts_the_arrays_is_refused(workshop, checkpoint):
     assert "missing model/conv6/" in refused(workshop, checkpoint)
 
 
+def test_hyperparameters_that_magenta_does_not_know_are_refused(workshop):
+    path = workshop / "models/coconet/recipe.toml"
+    path.write_text(path.read_text().replace("num_layers = 6", "num_layerz = 6"))
+    done = run("make", "coconet", "WEIGHTS=tiny", cwd=workshop)
+    assert "recipe.toml, [sources]" in done.stderr and "num_layerz" in done.stderr
+
+
+def test_what_lies_beside_a_checkpoint_does_not_matter(workshop, checkpoint):
+    made("fetch", "MODELS=coconet", f"CHECKPOINT={checkpoint}", cwd=workshop)
+    (checkpoint / "events.out.tfevents.1").write_text("more")
+    assert "copying" not in made("fetch", "MODELS=coconet", f"CHECKPOINT={checkpoint}", cwd=workshop)
+
+
 def test_a_config_of_another_range_is_refused(workshop, checkpoint):
     config = checkpoint / "config"
     config.write_text(config.read_text().replace("max_pitch: 81", "max_pitch: 101"))
