@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,7 +216,10 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
     failures = []
     pool = ThreadPoolExecutor(jobs)
     try:
-        for future in [pool.submit(bring, one) for one in stale]:
+        futures = [pool.submit(bring, one) for one in stale]
+        while wait(futures, timeout=0.5).not_done:
+            pass  # an interrupt that comes just before an endless wait would not be heard until its end
+        for future in futures:
             try:
                 future.result()
             except (Refusal, OSError) as error:

@@ -5,7 +5,7 @@ and coconet_train.py: hyperparameters as YAML, and a TensorFlow V2 checkpoint.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -35,7 +35,8 @@ def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
     return np.float32(0.1) * uniform
 
 
-def write(folder: Path, hyperparameters: Dict[str, Any], value=weight) -> None:
+def write(folder: Path, hyperparameters: Dict[str, Any],
+          value: Callable[[str, Sequence[int], bool], np.ndarray] = weight) -> None:
     """Write a checkpoint of the given hyperparameters in the upstream's layout.
 
     value(name, shape, is_logits) gives each variable's float32 array.

@@ -200,10 +200,15 @@ def test_a_killed_stage_leaves_nothing_that_looks_finished(workshop):
     assert not list((workshop / "build/tiny/coconet").glob(".*.partial"))
 
 
+def heed_interrupts() -> None:
+    """A child of a shell's background job would ignore SIGINT, as its parents do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_build_says_so_and_goes_on_later(workshop):
     shutil.rmtree(workshop / "build/tiny/coconet/quantize")
     with subprocess.Popen(["make", "all", "WEIGHTS=tiny"], cwd=workshop, stdout=subprocess.PIPE, text=True,
-                          stderr=subprocess.PIPE, start_new_session=True) as process:
+                          stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts) as process:
         for line in process.stdout:
             if "calibrated 2 of" in line:
                 os.killpg(process.pid, signal.SIGINT)
@@ -218,7 +223,8 @@ def test_an_interrupted_build_begins_no_other_model(workshop, how):
     for name in ("eins", "zwei"):
         shutil.copytree(workshop / "models/coconet", workshop / "models" / name)
     words = [sys.executable, "-m", "scripts.build", "--weights", "tiny", "eins", "zwei"]
-    with subprocess.Popen(words, cwd=workshop, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(words, cwd=workshop, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE,
+                          preexec_fn=heed_interrupts) as process:
         said = [process.stdout.readline()]
         process.send_signal(how)
         said += process.stdout.readlines()
