@@ -243,7 +243,7 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     """Print what came out, a line an artifact; the exit status says whether the bytes are the recorded ones."""
     rows, matched = [("artifact", "variant", "bytes", "against the original", "gate", "SHA-256")], True
     for one in builds:
-        recorded = checksums.recorded(ROOT, one.weights, one.model)
+        recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
         for artifact in report["artifacts"]:
             path = one.folder / "compose" / artifact["file"]

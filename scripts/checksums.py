@@ -14,17 +14,17 @@ from scripts.job import REFUSED, Refusal
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def file_of(root: Path, weights: str, model: str) -> Path:
-    return root / "checksums" / weights / f"{model}.sha256"
+def file_of(weights: str, model: str) -> Path:
+    return ROOT / "checksums" / weights / f"{model}.sha256"
 
 
-def recorded(root: Path, weights: str, model: str) -> dict[str, str]:
+def recorded(weights: str, model: str) -> dict[str, str]:
     """The recorded SHA-256 of each artifact, by its path from the root; empty where none are."""
-    path, found = file_of(root, weights, model), {}
+    path, found = file_of(weights, model), {}
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
         parts = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if line.strip() and not parts:
-            raise Refusal(f"{path.relative_to(root)}:{number}: expected a SHA-256, two spaces and a path, found "
+            raise Refusal(f"{path.relative_to(ROOT)}:{number}: expected a SHA-256, two spaces and a path, found "
                           f"{line!r}: run make checksums after a build you trust")
         if parts:
             found[parts[2]] = parts[1]
@@ -33,7 +33,7 @@ def recorded(root: Path, weights: str, model: str) -> dict[str, str]:
 
 def verify(weights: str, model: str) -> list[str]:
     """Every flaw of what was built, a sentence each; every byte is read."""
-    expected, folder = recorded(ROOT, weights, model), Path("build") / weights / model
+    expected, folder = recorded(weights, model), Path("build") / weights / model
     if not expected:
         return [f"checksums/{weights}/{model}.sha256 records nothing: run make checksums after a build you trust"]
     flaws = []
@@ -59,7 +59,7 @@ def record(weights: str, model: str) -> None:
         if damage := manifest.damage(folder / stage, manifest.sha256):
             raise Refusal(f"{damage}: run make {model} before make checksums")
     outputs = json.loads((ROOT / folder / "compose" / "manifest.json").read_text())["outputs"]
-    path = file_of(ROOT, weights, model)
+    path = file_of(weights, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_atomically(path, "".join(f"{f['sha256']}  {folder}/compose/{f['file']}\n" for f in outputs))
     print(f"recorded {len(outputs)} artifacts in {path.relative_to(ROOT)}")

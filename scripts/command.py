@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, in the words of make's variables."""
 
     def error(self, message: str) -> NoReturn:
-        raise Refusal(message.replace("argument --", "argument ").replace("argument ", "", 1))
+        raise Refusal(message.removeprefix("argument ").lstrip("-"))
 
 
 def run(command: Callable[[], int]) -> int:

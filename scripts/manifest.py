@@ -29,8 +29,9 @@ def sha256(path: Path) -> str:
 class Hashes:
     """SHA-256 of files, remembered until the file system says that a file was touched.
 
-    Any write changes a file's ctime, whatever is done to its mtime; only damage below the
-    file system goes unseen here, which `make verify`, that reads every byte, finds.
+    Files are known by inode, so that a folder may be renamed into its place. Any write
+    changes a file's ctime, whatever is done to its mtime; only damage below the file system
+    goes unseen here, which `make verify`, that reads every byte, finds.
     """
 
     def __init__(self, store: Path):
@@ -43,10 +44,10 @@ class Hashes:
 
     def __call__(self, path: Path) -> str:
         stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        known = self.known.get(str(path))
+        inode, state = f"{stat.st_dev}:{stat.st_ino}", [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        known = self.known.get(inode)
         if known is None or known[:-1] != state:
-            known = self.known[str(path)] = [*state, sha256(path)]
+            known = self.known[inode] = [*state, sha256(path)]
             self.changed = True
         return known[-1]
 

@@ -121,7 +121,7 @@ def measure(path: Path, described: dict[str, Any], cases: dict[str, dict[str, np
             rows.append({"case": case, "port": port["name"],
                          **compare(arrays[port["name"]], found, port.get("classes"), masks)})
     if frozen := sorted(axis for axis, seen in sizes.items() if len(seen) < 2):
-        raise job.Refusal(f"{path.name}: the reference runs the axes {', '.join(frozen)} at one size only; "
+        raise job.Refusal(f"the reference runs the axes {', '.join(frozen)} at one size only; "
                           "add a case of another size to the model's export.py")
     return rows
 

@@ -80,12 +80,13 @@ def test_a_loop_that_halves_the_given_notes_is_caught(task, variant):
     assert "given_max_error of harmonized: 0.5" in plant(task, change, f"coconet-harmonizer-{variant}.onnx")
 
 
-def test_a_quantized_loop_that_stops_early_is_caught(task):
+@pytest.mark.parametrize("variant", ["fp16", "int8"])
+def test_a_loop_that_stops_early_is_caught(task, variant):
     def change(model):
         loop = next(node for node in model.graph.node if node.op_type == "Loop")
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "once"))
         loop.input[0] = "once"
-    assert "agreement of harmonized" in plant(task, change, "coconet-harmonizer-int8.onnx")
+    assert "agreement of harmonized" in plant(task, change, f"coconet-harmonizer-{variant}.onnx")
 
 
 def test_a_renamed_input_is_caught(task):
