@@ -1,32 +1,35 @@
 # Bellfoundry: every verb. `make` alone prints them.
 MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
-export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS PLOT
+BASES   ?= official
+BUILDER ?= auto
+export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO PLOT BASES BUILDER REGISTRY
 
-stages    = fetch export optimize quantize compose
+stages    = fetch export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
 build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
+images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play doctor lock clean $(stages) $(MODELS)
+.PHONY: help all test verify checksums bench play images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
-	  printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|tiny · ENGINE=auto|venv'
+	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
+	  printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|tiny · ENGINE=auto|docker|podman|venv'
 
 all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)
 
-$(sort $(MODELS)): ## cast one model; CHECKPOINT=folder casts your own weights into build/custom/
+$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/
 	@$(build) $@
 
 $(stages): ## every model up to that stage
 	@$(build) --until $@ $(MODELS)
 
 test: ## the whole test suite; TESTS=tests/scripts narrows
-	@scripts/in torch python -m pytest -q $(TESTS)
+	@ENGINE=venv scripts/in torch python -m pytest -q $(TESTS)
 
 verify: ## compare what was built with checksums/, every byte of it
 	@$(checksums) verify $(MODELS)
@@ -37,11 +40,23 @@ checksums: ## record what was built, after an intended change
 bench: ## artifacts against the original framework, one run, ratios: a table and a picture
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
-play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= PLOT=1
+play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= TEMPO= PLOT=1
 	@$(if $(filter $(MODELS),$(firstword $(MODEL))),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
-	scripts/in torch python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
+	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
 	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
-	  $${STEPS:+--steps="$$STEPS"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+
+images: ## build the toolchains' images; TOOLCHAINS="torch" narrows, BASES=local needs no registry, BUILDER= chooses
+	@$(images) build $(TOOLCHAINS)
+
+images-verify: ## build each image twice from nothing, and compare the digests
+	@$(images) verify $(TOOLCHAINS)
+
+push: ## push the images to REGISTRY=host/path, and record their digests
+	@$(images) push $(TOOLCHAINS)
+
+pull: ## pull the images by their recorded digests, from REGISTRY= or from where they were pushed
+	@$(images) pull $(TOOLCHAINS)
 
 doctor: ## say what this machine lacks
 	@scripts/doctor

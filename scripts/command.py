@@ -1,9 +1,13 @@
 """What every command has in common: mistakes are one line and exit status 2, Ctrl-C is no traceback."""
 
 import argparse
+import contextlib
+import fcntl
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -30,6 +34,28 @@ def run(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other command works in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another build in this folder", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)
+        yield
+
+
+def table(rows: list[tuple[str, ...]], numbers: Iterable[int] = ()) -> None:
+    """Print rows of cells under the first of them; the columns in `numbers` are set flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in [rows[0], tuple("─" * width for width in widths), *rows[1:]]:
+        print("  ".join(f"{cell:>{width}}" if column in numbers else f"{cell:<{width}}"
+                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

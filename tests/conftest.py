@@ -13,13 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output is text, its exit status not yet judged.
 
-    What an outer `make test` told its children isn't passed on.
+    What an outer `make test` told its children isn't passed on; stages run in virtual environments
+    unless a test says otherwise.
     """
     outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "MODEL", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT",
-             "SEED", "TEMPERATURE", "STEPS", "PLOT", "TESTS"}
+             "SEED", "TEMPERATURE", "STEPS", "TEMPO", "PLOT", "TESTS", "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS"}
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
-    return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, **environment}, text=True,
-                          capture_output=True, check=False)
+    return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, "ENGINE": "venv", **environment},
+                          text=True, capture_output=True, check=False)
 
 
 def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:

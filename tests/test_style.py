@@ -1,5 +1,7 @@
 """The house rules that a tool can check."""
 
+import re
+
 from scripts.manifest import imported
 from tests.conftest import ROOT, run
 
@@ -7,29 +9,46 @@ FILES = [ROOT / name for name in run("git", "ls-files").stdout.splitlines()]
 
 
 def test_python_is_ruff_clean():
-    done = run("ruff", "check", "--no-cache", ".")
+    done = run("scripts/in", "checks", "ruff", "check", "--no-cache", ".")
     assert done.returncode == 0, done.stdout
 
 
 def test_shell_is_shellcheck_clean():
     scripts = [path for path in FILES if path.is_file() and path.read_bytes()[:30].startswith(b"#!/usr/bin/env bash")]
     assert len(scripts) >= 5
-    done = run("shellcheck", *scripts)
+    done = run("scripts/in", "checks", "shellcheck", *scripts)
     assert done.returncode == 0, done.stdout
     assert all("set -Eeuo pipefail" in path.read_text() for path in scripts)
+    assert run("scripts/in", "checks", "shellcheck", "images/install").returncode == 0
+
+
+def test_dockerfiles_are_hadolint_clean():
+    dockerfiles = sorted(ROOT.glob("images/*/Dockerfile"))
+    assert len(dockerfiles) == 3
+    done = run("scripts/in", "checks", "hadolint", *dockerfiles)
+    assert done.returncode == 0, done.stdout
+
+
+def test_bake_builds_every_image():
+    names = re.findall(r'\["jax", "legacy", "torch"\]', (ROOT / "images/bake.hcl").read_text())
+    assert len(names) == 2
+    assert sorted(path.parent.name for path in ROOT.glob("images/*/Dockerfile")) == ["jax", "legacy", "torch"]
 
 
 def test_what_runs_on_python_3_7_compiles_there():
-    modules = ["models/coconet/bench.py", "models/coconet/export.py", "models/coconet/inputs.py",
-               "models/coconet/original.py", "models/coconet/seeded.py", "scripts/contestant.py", "scripts/export.py",
-               "scripts/fetch.py", "scripts/freeze.py", "scripts/job.py", "scripts/seeded.py"]
+    modules = [f"models/{model}/{name}.py" for model, names in {
+        "coconet": ("bench", "export", "inputs", "original", "seeded"),
+        "groovae": ("bench", "export", "inputs", "lite", "network", "original", "seeded", "source"),
+    }.items() for name in names]
+    modules += [f"scripts/{name}.py" for name in (
+        "contestant", "export", "fetch", "freeze", "identity", "job", "lite", "reference", "seeded", "source")]
     code = "import ast, sys; [ast.parse(open(name, encoding='utf-8').read(), name) for name in sys.argv[1:]]"
     done = run("scripts/in", "legacy", "python", "-c", code, *modules)
     assert done.returncode == 0, done.stderr
 
 
 def test_no_stage_imports_another():
-    stages = ("fetch", "export", "optimize", "quantize", "compose", "verify")
+    stages = ("fetch", "export", "optimize", "quantize", "lite", "compose", "verify")
     for stage in stages:
         assert not set(imported(ROOT / f"scripts/{stage}.py")) & {f"scripts.{other}" for other in stages}, stage
 

@@ -21,7 +21,7 @@ def test_every_pin_has_a_hash_and_no_address(lock):
 
 
 @pytest.mark.parametrize(("toolchain", "pins"), [
-    ("legacy", {"tensorflow": "2.4.1", "magenta": "2.1.4", "tf2onnx": "1.16.1"}),
+    ("legacy", {"tensorflow": "2.4.1", "magenta": "2.1.4", "tf2onnx": "1.16.1", "note-seq": "0.0.3"}),
     ("torch", {"torch": "2.13.0+cpu"}),
 ])
 def test_the_pins_that_matter(toolchain, pins):

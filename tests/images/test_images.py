@@ -1,0 +1,166 @@
+"""Each image: what its lock says, and nothing that doesn't belong there."""
+
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from scripts import layers, manifest
+from tests.conftest import ROOT, run
+
+TOOLCHAINS = ("jax", "legacy", "torch")
+# Bounds of the project, in bytes as the engine counts them.
+BUDGETS = {"jax": 950_000_000, "legacy": 1_300_000_000, "torch": 1_050_000_000}
+IMPORTS = {
+    "jax": "jax, flax, tensorstore, msgpack, ml_dtypes, numpy",
+    "legacy": "tensorflow, tf2onnx, onnx, mido, yaml, numpy",
+    "torch": "torch, onnx, onnxruntime, onnxscript, mido, matplotlib, safetensors, soundfile, soxr",
+}
+# Debian's own, in every base; without new privileges they are programs like any other.
+SETUID = {"usr/bin/" + name for name in (
+    "chage", "chfn", "chsh", "expiry", "gpasswd", "mount", "newgrp", "passwd", "su", "umount", "wall")} | {
+    "usr/sbin/unix_chkpwd", "usr/lib/openssh/ssh-keysign"}
+
+each = pytest.mark.parametrize("toolchain", TOOLCHAINS)
+
+
+def inspected(engine: str, toolchain: str) -> dict:
+    return json.loads(run(engine, "image", "inspect", f"localhost/bellfoundry-{toolchain}").stdout)[0]
+
+
+def leaks(archive: Path, secrets: list[bytes]) -> list[str]:
+    """The files of an image's layers that hold any of the given bytes."""
+    found = []
+    for layer in layers.layers(archive):
+        for entry in layer:
+            if entry.isreg():
+                contents = layer.extractfile(entry).read()
+                found += [entry.name] if any(secret in contents for secret in secrets) else []
+    return found
+
+
+@pytest.fixture(scope="module", params=TOOLCHAINS)
+def unpacked(request, engine, tmp_path_factory) -> Path:
+    """An image as an archive of its layers."""
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    done = run(engine, "save", "--output", archive, f"localhost/bellfoundry-{request.param}")
+    assert done.returncode == 0, done.stderr
+    yield archive
+    archive.unlink()
+
+
+@each
+def test_interpreter_and_packages_are_those_of_the_lock(engine, toolchain):
+    code = ("import json, sys\n"
+            "try:\n    from importlib.metadata import distributions\n"
+            "except ImportError:\n    from importlib_metadata import distributions\n"
+            "found = [[one.metadata['Name'], one.version] for one in distributions()]\n"
+            "print(json.dumps(['%d.%d' % sys.version_info[:2], found]))")
+    done = run("scripts/in", toolchain, "python", "-c", code, ENGINE=engine)
+    assert done.returncode == 0, done.stderr
+    version, packages = json.loads(done.stdout)
+    assert version == (ROOT / "images" / toolchain / "python-version").read_text().strip()
+    found = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in packages}
+    pinned = manifest.pins(ROOT / "images" / toolchain / "requirements.lock")
+    assert found == {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
+
+
+@each
+def test_imports(engine, toolchain):
+    done = run("scripts/in", toolchain, "python", "-c", f"import {IMPORTS[toolchain]}", ENGINE=engine)
+    assert done.returncode == 0, done.stderr
+
+
+@each
+def test_is_nobodys_and_says_what_it_is(engine, toolchain):
+    config = inspected(engine, toolchain)["Config"]
+    assert config["User"] == "65534:65534"
+    labels = config["Labels"]
+    assert labels["bellfoundry.lock"] == manifest.sha256(ROOT / "images" / toolchain / "requirements.lock")
+    assert labels["org.opencontainers.image.source"].startswith("https://")
+    assert re.fullmatch("[0-9a-f]{40}|uncommitted|unknown", labels["org.opencontainers.image.revision"])
+
+
+@each
+def test_keeps_within_its_budget(engine, toolchain):
+    assert inspected(engine, toolchain)["Size"] <= BUDGETS[toolchain]
+
+
+def test_holds_no_caches_no_compiled_python_and_no_tools_to_build_with(unpacked):
+    toolchain = [name for name in layers.files(unpacked) if "opt/toolchain" in name]
+    assert len(toolchain) > 1000
+    unwanted = re.compile(r"__pycache__|\.pyc$|/\.cache/|/uv_cache\.json$|/bin/(pip|uv|gcc|cc)\d*$")
+    assert [name for name in toolchain if unwanted.search(name)] == []
+
+
+def test_sets_no_user_that_its_base_does_not(unpacked):
+    special = {name.split(":", 1)[1] for name, file in layers.files(unpacked).items()
+               if file.kind == tarfile.REGTYPE and file.mode & 0o6000}
+    assert special <= SETUID
+
+
+def test_holds_nothing_of_this_machines_certificates(unpacked):
+    """They went in as a build secret, beside which Debian's own certificates are in every base."""
+    bundle, debian = Path(os.environ.get("SSL_CERT_FILE", "")), Path("/usr/share/ca-certificates/mozilla")
+    if not bundle.is_file() or not debian.is_dir():
+        pytest.skip("NO CERTIFICATES of this machine's own to look for: SSL_CERT_FILE names none")
+    known = "".join(path.read_text() for path in debian.glob("*.crt"))
+    lines = re.findall(r"BEGIN CERTIFICATE-----\n(.{64})", bundle.read_text())
+    own = [line.encode() for line in lines if line not in known]
+    assert leaks(unpacked, own) == []
+
+
+@each
+def test_its_bill_of_materials_names_every_package(engine, toolchain):
+    bill = json.loads((ROOT / f"build/images/{toolchain}.cdx.json").read_text())
+    named = {component["purl"] for component in bill["components"]}
+    pins = manifest.pins(ROOT / "images" / toolchain / "requirements.lock")
+    assert {f"pkg:pypi/{name}@{version.replace('+', '%2B')}" for name, version in pins.items()} <= named
+    assert len([purl for purl in named if purl.startswith("pkg:deb/debian/libc6@")]) == 1
+
+
+@each
+def test_its_bill_of_materials_is_valid_and_the_same_again(engine, toolchain):
+    code = ("import sys; from cyclonedx.schema import SchemaVersion\n"
+            "from cyclonedx.validation.json import JsonStrictValidator\n"
+            "sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()) and 'not valid')")
+    path = ROOT / f"build/images/{toolchain}.cdx.json"
+    done = run("sh", "-c", f'exec scripts/in checks python -c "$0" < {path}', code)
+    assert done.returncode == 0, done.stderr
+    debian = run("scripts/in", toolchain, "dpkg-query", "--show",
+                 "--showformat=${Package}\t${Version}\t${Architecture}\n", ENGINE=engine).stdout
+    again = run("sh", "-c", f'printf %s "$0" | scripts/in checks python -m scripts.bill {toolchain}', debian)
+    assert again.stdout == path.read_text()
+
+
+def test_build_secrets_stay_out_of_every_layer(small, tmp_path):
+    """Settings of pip and uv, and a certificate; not in the config or its history either."""
+    marker = "kept-out-5f1c"
+    (tmp_path / "pip.conf").write_text(f"[global]\nextra-index-url = file:///{marker}/simple\n")
+    (tmp_path / "uv.toml").write_text(f"# {marker}\n")
+    bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
+    (tmp_path / "bundle.pem").write_text(bundle.read_text() + f"# {marker}\n")
+    told = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "UV_CONFIG_FILE": str(tmp_path / "uv.toml"),
+            "SSL_CERT_FILE": str(tmp_path / "bundle.pem")}
+    done = small.make("images", BUILDER="buildah", **told)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run("podman", "save", "--output", tmp_path / "image.tar", small.tag)
+    assert leaks(tmp_path / "image.tar", [marker.encode()]) == []
+    with tarfile.open(tmp_path / "image.tar") as image:
+        assert not any(marker.encode() in image.extractfile(entry).read() for entry in image if entry.isreg())
+
+
+def test_a_secret_that_leaks_is_found(small, tmp_path):
+    """The twin of the tests above: a build that keeps its certificates."""
+    bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt").read_text()
+    (tmp_path / "bundle.pem").write_text(bundle + "# let-out-77ab\n")
+    dockerfile = small.folder / "Dockerfile"
+    install = f"sh /context/install {small.toolchain}"
+    dockerfile.write_text(dockerfile.read_text().replace(
+        install, f"{install} && cp /run/secrets/ca_bundle /opt/toolchain/ca.pem"))
+    assert small.make("images", BUILDER="podman", SSL_CERT_FILE=str(tmp_path / "bundle.pem")).returncode == 0
+    run("podman", "save", "--output", tmp_path / "image.tar", small.tag)
+    assert leaks(tmp_path / "image.tar", [b"let-out-77ab"]) == ["opt/toolchain/ca.pem"]
