@@ -77,7 +77,7 @@ def bench(model: str, weights: str) -> dict[str, Any]:
             side.leave()
         for name, measured in times.items():
             medians.setdefault(name, {})[str(threads)] = statistics.median(measured)
-    order = ["original", "naive export", *told["variants"]]
+    order = ["original", "naive export", *told["variants"], *(f"{name} tflite" for name in told.get("lite", {}))]
     medians = {f"{component}/{name}": medians[f"{component}/{name}"] for component in told["components"]
                for name in order if f"{component}/{name}" in medians}
     return {"model": model, "weights": weights, "date": datetime.date.today().isoformat(), "machine": machine(),

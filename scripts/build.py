@@ -5,8 +5,6 @@ stage that isn't up to date in its toolchain. A stage is up to date when its key
 of its manifest and its files are intact, whatever their times say.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts import checksums, command, manifest, recipe
+from scripts import checksums, command, manifest, recipe, source
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +36,9 @@ STAGES = (
     Stage("export", None, ("fetch",), "export"),
     Stage("optimize", "torch", ("export",), None),
     Stage("quantize", "torch", ("optimize",), "inputs"),
-    Stage("compose", "torch", ("quantize", "fetch"), "compose"),
-    Stage("verify", "torch", ("compose", "export"), None),
+    Stage("lite", None, ("fetch", "export"), "lite"),
+    Stage("compose", "torch", ("quantize", "lite", "fetch"), "compose"),
+    Stage("verify", "torch", ("compose", "lite", "export"), None),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -52,6 +51,13 @@ class Build:
         self.recipe = recipe.read(ROOT, model)
         self.folder = Path("build") / weights / model
         self.missed = ROOT / self.folder / "missed.md"
+
+    def has(self, stage: str) -> bool:
+        """Whether the model has this stage: lite is of those alone whose recipe says so."""
+        return stage != "lite" or "lite" in self.recipe
+
+    def reads(self, stage: Stage) -> list[str]:
+        return list(filter(self.has, stage.reads))
 
     def toolchain(self, stage: Stage) -> str:
         return stage.toolchain or self.recipe["toolchain"]
@@ -71,17 +77,15 @@ class Build:
             "recipe": told,
             "code": manifest.code(ROOT, modules),
             "lock": manifest.file_hash(self.lock(stage)),
-            "reads": {name: manifest.sha256(ROOT / self.folder / name / "manifest.json") for name in stage.reads},
+            "reads": {name: manifest.sha256(ROOT / self.folder / name / "manifest.json") for name in self.reads(stage)},
             "checkpoint": self.checkpoint_hashes() if stage.name == "fetch" else None,
         })
 
     def checkpoint_hashes(self) -> dict[str, str] | None:
         if self.checkpoint is None:
             return None
-        if not self.checkpoint.is_dir():
-            raise Refusal(f"CHECKPOINT={self.checkpoint}: expected a folder in the upstream's layout, found none")
-        files = [self.checkpoint / name for name in self.recipe["sources"]["custom"]["files"]]
-        return {path.name: self.hashes(path) for path in files if path.is_file()}
+        files = source.files(self.checkpoint, self.recipe["sources"]["custom"])
+        return {path.name: self.hashes(path) for path in files}
 
     def up_to_date(self, stage: Stage) -> bool:
         folder = ROOT / self.folder / stage.name
@@ -94,7 +98,7 @@ class Build:
     def pending(self, stages: tuple[Stage, ...]) -> Iterator[Stage]:
         """The stages to run; asks for each only after the ones before it are done."""
         for stage in stages:
-            if not self.up_to_date(stage):
+            if self.has(stage.name) and not self.up_to_date(stage):
                 yield stage
 
     def run(self, stage: Stage) -> None:
@@ -117,7 +121,7 @@ class Build:
                              "source": self.recipe["sources"][self.weights]},
                 "tools": manifest.pins(self.lock(stage)),
                 "inputs": [{"file": f"{name}/{file['file']}", "bytes": file["bytes"], "sha256": file["sha256"]}
-                           for name in stage.reads
+                           for name in self.reads(stage)
                            for file in json.loads((place.parent / name / "manifest.json").read_text())["outputs"]],
                 "outputs": outputs,
             }, indent=1) + "\n")
@@ -141,12 +145,13 @@ class Build:
         log = ROOT / self.folder / f"{stage.name}.log"
         told = json.dumps({
             "model": self.model, "weights": self.weights, "recipe": self.recipe,
-            "inputs": {name: str(self.folder / name) for name in stage.reads},
+            "inputs": {name: str(self.folder / name) for name in self.reads(stage)},
             "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint),
         })
         words = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
         with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
                 words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "CHECKPOINT": str(self.checkpoint or "")},  # scripts/in shows it to a container
                 close_fds=False) as process:  # so that the lock is held until the last stage has ended
             _running.add(process)
             if _stopping.is_set():
@@ -183,20 +188,6 @@ def say(model: str, stage: str, what: str) -> None:
         print(f"  {model:<12} {stage:<9} {what}", flush=True)
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other build runs in this tree."""
-    (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another build in this folder", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        os.set_inheritable(lock.fileno(), True)
-        yield
-
-
 def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Path | None) -> int:
     """Bring the models to the stage `until`; returns the exit status."""
     hashes = manifest.Hashes(ROOT / "build" / ".hashes.json")
@@ -211,7 +202,7 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
 
     stale = [one for one in builds if next(one.pending(stages), None)]
     for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages}):
-        if subprocess.run([ROOT / "scripts/in", toolchain, "true"], check=False).returncode:
+        if subprocess.run([ROOT / "scripts/in", toolchain], check=False).returncode:
             return REFUSED
     failures = []
     pool = ThreadPoolExecutor(jobs)
@@ -252,14 +243,10 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             matched &= expected == found or one.weights == "custom"
             gates = [gate for gate in artifact["gates"] if gate["port"]]
             measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
-            rows.append((f"{one.model}-{artifact['component']}", artifact["variant"], f"{artifact['bytes']:,}",
+            variant = artifact["variant"] + (" tflite" if path.suffix == ".tflite" else "")
+            rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
                          measured, "passed", verdict if one.weights != "custom" else found[:12] + "…"))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for number, row in enumerate(rows):
-        print("  ".join(f"{cell:>{width}}" if column == 2 else f"{cell:<{width}}"
-                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
-        if number == 0:
-            print("  ".join("─" * width for width in widths))
+    command.table(rows, numbers={2})
     if not matched:
         print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",
               file=sys.stderr)
@@ -275,8 +262,8 @@ def main() -> int:
     parser.add_argument("-j", dest="jobs", type=int, nargs="?", const=os.cpu_count(), default=1)
     asked = parser.parse_args()
     if asked.weights == "custom" and not asked.checkpoint:
-        raise Refusal("WEIGHTS=custom needs CHECKPOINT=folder, a checkpoint in the upstream's layout")
-    with alone():
+        raise Refusal("WEIGHTS=custom needs CHECKPOINT=path, a checkpoint in the upstream's layout")
+    with command.alone(ROOT / "build"):
         return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
                      "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs, asked.checkpoint)
 

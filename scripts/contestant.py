@@ -1,8 +1,9 @@
 """One side of a bench (Python 3.7 and later): python -m scripts.contestant SIDE MODEL FOLDER THREADS
 
-SIDE is `original`, the model's bench.py in its own toolchain, or `onnx`, the artifacts of a
-build in ONNX Runtime. Prints the names `<component>/<contestant>` that it can run as JSON;
-then, for each name read from standard input, runs it a few times and prints the milliseconds of a call.
+SIDE is `original`, the model's bench.py in its own toolchain with the artifacts for TensorFlow
+Lite beside it, or `onnx`, the artifacts of a build in ONNX Runtime. Prints the names
+`<component>/<contestant>` that it can run as JSON; then, for each name read from standard
+input, runs it a few times and prints the milliseconds of a call.
 """
 
 import importlib
@@ -28,11 +29,24 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
         return lambda: session.run(None, feeds[component])
 
     calls = {"{}/naive export".format(path.stem): call(path, path.stem)
-             for path in sorted((folder / "export").glob("*.onnx"))}
+             for path in sorted((folder / "export").glob("*.onnx")) if path.stem in feeds}
     for path in sorted((folder / "compose").glob("*.onnx")):
         _, component, variant = path.stem.split("-")
         calls["{}/{}".format(component, variant)] = call(path, component)
     return calls
+
+
+def lite_artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
+    """A call for each artifact for TensorFlow Lite, by name; its interpreter is in the original's toolchain."""
+    paths = sorted((folder / "compose").glob("*.tflite"))
+    if not paths:
+        return {}
+    from scripts import lite  # only where TensorFlow is
+
+    feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
+    names = {path: path.stem.split("-") for path in paths}
+    return {"{}/{} tflite".format(component, variant): lite.interpreter(path, feeds[component], threads)
+            for path, (_, component, variant) in names.items()}
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
@@ -51,6 +65,7 @@ def main() -> None:
     if side == "original":
         original = importlib.import_module("models.{}.bench".format(model)).original(folder / "fetch", threads)
         calls = {"{}/original".format(component): call for component, call in original.items()}
+        calls.update(lite_artifacts(model, folder, threads))
     else:
         calls = artifacts(model, folder, threads)
     print(json.dumps(list(calls)), flush=True)

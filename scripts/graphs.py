@@ -6,8 +6,6 @@ import onnx
 import onnx.inliner
 import onnxscript.optimizer
 
-from scripts.job import Job
-
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove the producer, texts, metadata and intermediate shapes: bytes that compute nothing."""
@@ -29,19 +27,28 @@ def strip(model: onnx.ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
-def inline_step(loop: onnx.ModelProto, name: str, step: onnx.ModelProto) -> onnx.ModelProto:
-    """Put a step's own graph in the place of the function of that name in a loop's model.
+def inline_steps(loop: onnx.ModelProto, steps: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
+    """Put each step's own graph in the place of the function of its name in a loop's model.
 
-    The step's weights become initializers of the graph that uses them, the loop's body: ONNX
-    Runtime rearranges float32 weights for its fast convolutions only where it finds them there.
+    The steps' weights become initializers of the graphs that use them, the loops' bodies: ONNX
+    Runtime rearranges weights for its fast kernels only where it finds them there.
     """
     model = onnxscript.optimizer.optimize(loop, inline=False)
-    placeholder = next(function for function in model.functions if function.name == name)
-    weights = [onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in step.graph.initializer]
-    placeholder.CopyFrom(onnx.helper.make_function(
-        placeholder.domain, name,
-        [port.name for port in step.graph.input], [port.name for port in step.graph.output],
-        weights + list(step.graph.node), step.opset_import))
+    opsets = {opset.domain: opset for opset in model.opset_import}
+    for placeholder in model.functions:
+        if placeholder.name not in steps:
+            continue
+        step = steps[placeholder.name]
+        weights = [onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
+                   for tensor in step.graph.initializer]
+        placeholder.CopyFrom(onnx.helper.make_function(
+            placeholder.domain, placeholder.name,
+            [port.name for port in step.graph.input], [port.name for port in step.graph.output],
+            weights + list(step.graph.node), step.opset_import))
+        opsets |= {opset.domain: opset for opset in step.opset_import}
+        model.ir_version = step.ir_version
+    del model.opset_import[:]
+    model.opset_import.extend(opsets.values())
     model = onnx.inliner.inline_local_functions(model)
     for graph in inner_graphs(model.graph):
         for node in [node for node in graph.node if node.op_type == "Constant"]:
@@ -49,7 +56,6 @@ def inline_step(loop: onnx.ModelProto, name: str, step: onnx.ModelProto) -> onnx
             tensor.CopyFrom(node.attribute[0].t)
             tensor.name = node.output[0]
             graph.node.remove(node)
-    model.ir_version = step.ir_version
     strip(model)
     return model
 
@@ -61,17 +67,3 @@ def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield attribute.g
                 yield from inner_graphs(attribute.g)
-
-
-def identity(task: Job, component: str, variant: str) -> dict[str, str]:
-    """The metadata by which an artifact can be told apart from any other, but for its source's hash."""
-    return {
-        **task.recipe.get("metadata", {}),
-        "model": task.model,
-        "component": component,
-        "variant": variant,
-        "weights": task.weights,
-        "recipe_version": str(task.recipe["version"]),
-        "licence": task.recipe["weights_licence"],
-        "attribution": task.recipe["attribution"],
-    }

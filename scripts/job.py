@@ -36,6 +36,10 @@ class Job(NamedTuple):
         """The recipe's components that the given stage makes."""
         return {n: c for n, c in self.recipe["components"].items() if c["stage"] == stage}
 
+    def exported(self) -> Dict[str, Any]:
+        """All that the export makes: its components, and the steps that are composed into others."""
+        return dict(self.components("export"), **self.recipe.get("steps", {}))
+
 
 def progress(line: str) -> None:
     """Show the user what is being done."""

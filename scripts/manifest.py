@@ -2,9 +2,10 @@
 
 A key is the SHA-256 over everything that decides a stage's bytes: the recipe, the code it
 runs, the toolchain's lock, the manifests it reads, and the weights. A manifest lists the
-reproducible files by size and hash. What is measured on one machine (reference.npz, whose
-last bits follow the CPU, and the report) is evidence: its hashes lie with the timings in
-timing.json, so that manifests are equal everywhere and damage is noticed all the same.
+reproducible files by size and hash. What is measured on one machine (reference.npz and
+answers.npz, whose last bits follow the CPU, and the report) is evidence: its hashes lie with
+the timings in timing.json, so that manifests are equal everywhere and damage is noticed all
+the same.
 """
 
 import functools
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-EVIDENCE = {"reference.npz", "report.json", "report.md"}
+EVIDENCE = {"reference.npz", "answers.npz", "report.json", "report.md"}
 OWN = {"manifest.json", "timing.json"}
 IMPORT = re.compile(r"^\s*(?:from ((?:scripts|models)[\w.]*) import (\([^)]*\)|[^\n#]*)"
                     r"|import ((?:scripts|models)\.[\w.]+))", re.MULTILINE)

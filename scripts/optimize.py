@@ -16,7 +16,7 @@ ELEMENT_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.IN
 
 
 def optimize(task: job.Job) -> None:
-    for name, component in task.components("export").items():
+    for name, component in task.exported().items():
         job.progress(f"optimizing {name}")
         model = onnxscript.optimizer.optimize(onnx.load(task.inputs["export"] / f"{name}.onnx"))
         write_paddings(model.graph)

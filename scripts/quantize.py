@@ -1,7 +1,8 @@
 """Stage quantize: each optimized component in each variant of the recipe, <component>-<variant>.onnx.
 
 Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
-loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer.
+loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
+`dynamic-8bit` stores the weights of LSTMs and products in 8 bits, for ONNX Runtime's kernels.
 """
 
 import logging
@@ -12,18 +13,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from scripts import calibrate, graphs, job
 
 # Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
+BLOCK = 64  # weights with a scale of their own: less is finer, and slower
 SHAPING = {"Softmax", "Sigmoid", "Transpose", "Reshape", "Identity"}
 
 
 def quantize(task: job.Job) -> None:
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer recommends a pass that optimize already made
-    for component in task.components("export"):
+    for component in task.exported():
         source = task.inputs["optimize"] / f"{component}.onnx"
         for variant, how in task.recipe["variants"].items():
             job.progress(f"{component}: {variant}, {how['about']}")
@@ -91,10 +94,25 @@ def last_nodes(graph: onnx.GraphProto) -> set[str]:
     return last
 
 
+def dynamic_8bit(task: job.Job, component: str, source: Path, target: Path) -> None:
+    """8-bit weights, signed; activations are rounded to 8 bits as they come, so that nothing is calibrated.
+
+    An LSTM becomes DynamicQuantizeLSTM, a scale a gate's row; a product with weights becomes
+    MatMulNBits, a scale for each BLOCK of a column, which multiplies 8 by 8 bits.
+    """
+    quantize_dynamic(source, target, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
+    products = MatMulNBitsQuantizer(onnx.load(target), bits=8, block_size=BLOCK, is_symmetric=True, accuracy_level=4)
+    products.process()
+    quantized = products.model.model
+    graphs.strip(quantized)
+    onnx.save(quantized, target)
+
+
 METHODS: dict[str, Callable[[job.Job, str, Path, Path], Any]] = {
     "none": copy,
     "half-weights": half_weights,
     "static-qdq": static_qdq,
+    "dynamic-8bit": dynamic_8bit,
 }
 
 if __name__ == "__main__":

@@ -9,21 +9,30 @@ from typing import Any
 
 from scripts.job import Refusal
 
-PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int, "written_where?": str}
+PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int, "written_where?": str,
+        "decisions?": int}
+PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
     "attribution": str, "toolchain": str, "opset": int,
     "metadata?": {"*": str},
-    "sources": {"seeded": {"*": object}, "tiny": {"*": object}, "custom": {"files": [str]}},
-    "components": {"*": {"about": str, "stage": str, "inputs": [PORT], "outputs": [PORT]}},
-    "variants": {"*": {"method": str, "about": str}},
-    "gates": [{"component?": str, "variant?": str, "port?": str, "case?": str, "metric": str,
+    "sources": {"seeded": {"*": object}, "tiny": {"*": object},
+                "custom": {"files?": [str], "checkpoint?": str, "others?": [str]}},
+    "components": {"*": {**PORTS, "stage": str}},
+    "steps?": {"*": PORTS},
+    "variants": {"*": {"method": str, "about": str, "domain?": str}},
+    "lite?": {"*": {"components": [str], "method": str, "about": str}},
+    "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
 DTYPES = ("float32", "int64")
-METHODS = ("none", "half-weights", "static-qdq")
+METHODS = ("none", "half-weights", "static-qdq", "dynamic-8bit")
+LITE_METHODS = ("none", "dynamic-range")
+FORMATS = ("onnx", "tflite")
+CHECKPOINTS = ("tensorflow",)
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
-METRICS = ("bytes", "max_error", "mean_error", "snr_db", "given_max_error", *ARGMAX_METRICS)
+DECISION_METRICS = ("decision_mismatches", "decision_agreement")
+METRICS = ("bytes", "max_error", "mean_error", "snr_db", "given_max_error", *ARGMAX_METRICS, *DECISION_METRICS)
 Where = tuple[str | int, ...]
 
 
@@ -83,24 +92,43 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for name, variant in recipe["variants"].items():
         if variant["method"] not in METHODS:
             return ("variants", name, "method"), f"unknown method {variant['method']!r}; known are {', '.join(METHODS)}"
+    for name, variant in recipe.get("lite", {}).items():
+        if variant["method"] not in LITE_METHODS:
+            return ("lite", name, "method"), (f"unknown method {variant['method']!r}; "
+                                              f"known are {', '.join(LITE_METHODS)}")
+        if unknown := [one for one in variant["components"] if one not in recipe["components"]]:
+            return ("lite", name, "components"), f"{unknown[0]!r} is none of the components"
+    custom = recipe["sources"]["custom"]
+    if ("files" in custom) == ("checkpoint" in custom):
+        return ("sources", "custom"), "sources.custom needs files or checkpoint, one of them"
+    if custom.get("checkpoint", CHECKPOINTS[0]) not in CHECKPOINTS:
+        return ("sources", "custom", "checkpoint"), (f"unknown kind {custom['checkpoint']!r}; "
+                                                     f"known are {', '.join(CHECKPOINTS)}")
     for name, component in recipe["components"].items():
         if component["stage"] not in ("export", "compose"):
             return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
-        inputs = [port["name"] for port in component["inputs"]]
+    parts = [(table, name, part) for table in ("components", "steps") for name, part in recipe.get(table, {}).items()]
+    for table, name, part in parts:
+        inputs = [port["name"] for port in part["inputs"]]
         for kind in ("inputs", "outputs"):
-            for index, port in enumerate(component[kind]):
-                where = ("components", name, kind, index)
+            for index, port in enumerate(part[kind]):
+                where = (table, name, kind, index)
                 if port["dtype"] not in DTYPES:
                     return (*where, "dtype"), f"unknown dtype {port['dtype']!r}; known are {', '.join(DTYPES)}"
                 if not all(isinstance(axis, str) or (type(axis) is int and axis > 0) for axis in port["shape"]):
                     return (*where, "shape"), f"a shape holds names and positive integers, found {port['shape']}"
                 if not 0 <= port.get("classes", 0) <= max(0, len(port["shape"]) - 1):
                     return (*where, "classes"), f"{port['classes']} is no axis of {port['shape']}"
+                last = port["shape"][-1] if port["shape"] else 0
+                if "decisions" in port and not (type(last) is int and 0 < port["decisions"] <= last):
+                    return (*where, "decisions"), f"{port['decisions']} aren't among the last axis of {port['shape']}"
                 if port.get("written_where", inputs[0]) not in inputs:
                     return (*where, "written_where"), f"{port['written_where']!r} is no input of {name}"
     for index, gate in enumerate(recipe["gates"]):
         where = ("gates", index)
-        for key, known in (("component", recipe["components"]), ("variant", recipe["variants"]), ("metric", METRICS)):
+        variants = recipe["variants"] if gate.get("format", "onnx") == "onnx" else recipe.get("lite", {})
+        for key, known in (("component", recipe["components"]), ("format", FORMATS), ("variant", variants),
+                           ("metric", METRICS)):
             if key in gate and gate[key] not in known:
                 return (*where, key), f"unknown {key} {gate[key]!r}; known are {', '.join(known)}"
         if ("at_most" in gate) == ("at_least" in gate):
@@ -113,6 +141,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
                 return where, f"{gate.get('port')!r} is no output of {gate['component']}; those are {', '.join(ports)}"
             if gate["metric"] in ARGMAX_METRICS and "classes" not in ports[gate["port"]]:
                 return (*where, "metric"), f"{gate['metric']} needs classes on the port {gate['port']}"
+            if gate["metric"] in DECISION_METRICS and "decisions" not in ports[gate["port"]]:
+                return (*where, "metric"), f"{gate['metric']} needs decisions on the port {gate['port']}"
             if gate["metric"] == "given_max_error" and "written_where" not in ports[gate["port"]]:
                 return (*where, "metric"), f"{gate['metric']} needs written_where on the port {gate['port']}"
     return None

@@ -3,13 +3,16 @@
 Form: onnx.checker in full, standard ops of the recipe's opset, nothing random, ports as
 described, nothing in it that tells where or when it was made. Behaviour: each case of
 reference.npz run in ONNX Runtime, at two sizes at least of every symbolic axis, and the
-recipe's gates. What was measured goes to report.json and report.md; the stage fails with
-a sentence for each missed gate or wrong form, which names artifact, number and bound.
+recipe's gates. An artifact for TensorFlow Lite got its form and its answers in the stage
+lite, where its interpreter is; here they meet the same gates. What was measured goes to
+report.json and report.md; the stage fails with a sentence for each missed gate or wrong form,
+which names artifact, number and bound.
 """
 
+import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from scripts import graphs, job
+from scripts import graphs, identity, job, reference
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
@@ -29,22 +32,32 @@ IN_TEXTS = re.compile(rf"{PLACE}|{TIME}|(^|[\s\"'=:])/[\w.-]+/")
 
 
 def verify(task: job.Job) -> None:
-    reference = read_reference(task.inputs["export"] / "reference.npz")
+    cases = reference.read(task.inputs["export"] / "reference.npz")
     artifacts, failures = [], []
-    for component, variant in [(c, v) for c in task.recipe["components"] for v in task.recipe["variants"]]:
-        path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.onnx"
+    for component, variant, suffix in shipped(task.recipe):
+        path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.{suffix}"
         job.progress(f"verifying {path.name}")
         described = task.recipe["components"][component]
-        found = list(flaws(path, described, task.recipe["opset"], graphs.identity(task, component, variant)))
+        if suffix == "onnx":
+            domain = task.recipe["variants"][variant].get("domain")
+            found = list(flaws(path, described, task.recipe["opset"], domain,
+                               identity.identity(task, component, variant)))
+            answers = functools.partial(by_onnxruntime, path)
+        else:
+            answered = task.inputs["lite"] / f"{component}-{variant}.tflite"
+            same = path.read_bytes() == answered.read_bytes()
+            found = [] if same else ["is not the file that the interpreter ran"]
+            answers = functools.partial(by_interpreter, task.inputs["lite"] / "answers.npz", answered.stem)
         try:
-            measured = [] if found else measure(path, described, reference[component])
+            measured = [] if found else measure(described, cases[component], answers)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             found.append(str(error).strip().splitlines()[0])
         failures += [f"{path.name}: {flaw}" for flaw in found]
         if found:
             continue
         gates = [judge(gate, measured, path.stat().st_size) for gate in task.recipe["gates"]
-                 if gate.get("component", component) == component and gate.get("variant", variant) == variant]
+                 if gate.get("component", component) == component and gate.get("variant", variant) == variant
+                 and gate.get("format", "onnx") == suffix]
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
         artifacts.append({"file": path.name, "component": component, "variant": variant,
                           "bytes": path.stat().st_size, "measured": measured, "gates": gates})
@@ -54,18 +67,23 @@ def verify(task: job.Job) -> None:
         raise job.Refusal("; ".join(failures))
 
 
-def read_reference(path: Path) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """reference.npz as arrays by component, case and port."""
-    cases: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    with np.load(path) as arrays:
-        for key in arrays:
-            component, case, port = key.split("/")
-            cases.setdefault(component, {}).setdefault(case, {})[port] = arrays[key]
-    return cases
+def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Component, variant and file suffix of every artifact that a recipe makes."""
+    for component in recipe["components"]:
+        for variant in recipe["variants"]:
+            yield component, variant, "onnx"
+        for variant, how in recipe.get("lite", {}).items():
+            if component in how["components"]:
+                yield component, variant, "tflite"
 
 
-def flaws(path: Path, described: dict[str, Any], opset: int, identity: dict[str, str]) -> Iterator[str]:
-    """What is wrong with an artifact's form, a sentence each."""
+def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
+          label: dict[str, str]) -> Iterator[str]:
+    """What is wrong with an artifact's form, a sentence each.
+
+    domain: whose operators it may have besides ONNX's own, if any's. label: its metadata, but
+    for the source's hash.
+    """
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -73,8 +91,8 @@ def flaws(path: Path, described: dict[str, Any], opset: int, identity: dict[str,
         return
     model = onnx.load(path)
     found = {(o.domain, o.version) for o in model.opset_import}
-    if found != {("", opset)}:
-        yield f"expected standard ONNX of opset {opset} alone, found {sorted(found)}"
+    if not {("", opset)} <= found <= {("", opset), (domain or "", 1 if domain else opset)}:
+        yield f"expected standard ONNX of opset {opset} {'and ' + domain if domain else 'alone'}, found {sorted(found)}"
     nodes = [node for graph in (model.graph, *graphs.inner_graphs(model.graph)) for node in graph.node]
     if random := sorted({node.op_type for node in nodes} & RANDOM_OPS):
         yield f"holds random ops ({', '.join(random)}); noise must be an input"
@@ -85,8 +103,8 @@ def flaws(path: Path, described: dict[str, Any], opset: int, identity: dict[str,
         if found_ports != described_ports:
             yield f"expected the {kind}s {described_ports}, found {found_ports}"
     told = {prop.key: prop.value for prop in model.metadata_props}
-    if not re.fullmatch(r"[0-9a-f]{64}", told.pop("source_sha256", "")) or told != identity:
-        yield f"expected the metadata source_sha256 and {identity}, found {told}"
+    if not re.fullmatch(r"[0-9a-f]{64}", told.pop("source_sha256", "")) or told != label:
+        yield f"expected the metadata source_sha256 and {label}, found {told}"
     texts = [model.producer_name, model.producer_version, model.doc_string, model.graph.name, model.graph.doc_string,
              *told.values(), *(node.doc_string for node in nodes)]
     names = [name for node in nodes for name in (node.name, *node.input, *node.output)]
@@ -101,25 +119,39 @@ def describe_port(port: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]
     return port.name, dtype, [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
 
 
-def measure(path: Path, described: dict[str, Any], cases: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """Run every case and compare each output with the original's: one row a case and port.
+def by_onnxruntime(path: Path, described: dict[str, Any], cases: reference.Cases) -> Iterator[list[np.ndarray]]:
+    """What an artifact answers to each case, in the order of the recipe's outputs."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for arrays in cases.values():
+        yield session.run([p["name"] for p in described["outputs"]],
+                          {p["name"]: arrays[p["name"]] for p in described["inputs"]})
+
+
+def by_interpreter(path: Path, artifact: str, described: dict[str, Any],
+                   cases: reference.Cases) -> Iterator[list[np.ndarray]]:
+    """The same, as the interpreter of TensorFlow Lite answered in the stage lite."""
+    answers = reference.read(path)[artifact]
+    for case in cases:
+        yield [answers[case][port["name"]] for port in described["outputs"]]
+
+
+def measure(described: dict[str, Any], cases: reference.Cases, answers: Callable[..., Iterator[list[np.ndarray]]]
+            ) -> list[dict[str, Any]]:
+    """Compare each output of every case with the original's: one row a case and port.
 
     Raises Refusal where the cases don't run every symbolic axis at two sizes or more.
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     sizes: dict[str, set[int]] = {}
     rows = []
-    for case, arrays in cases.items():
+    for (case, arrays), returned in zip(cases.items(), answers(described, cases)):
         for port in described["inputs"]:
             for axis, size in zip(port["shape"], arrays[port["name"]].shape):
                 if isinstance(axis, str):
                     sizes.setdefault(axis, set()).add(size)
-        returned = session.run([p["name"] for p in described["outputs"]],
-                               {p["name"]: arrays[p["name"]] for p in described["inputs"]})
         for port, found in zip(described["outputs"], returned):
             masks = arrays[port["written_where"]] if "written_where" in port else None
             rows.append({"case": case, "port": port["name"],
-                         **compare(arrays[port["name"]], found, port.get("classes"), masks)})
+                         **compare(arrays[port["name"]], found, port.get("classes"), masks, port.get("decisions"))})
     if frozen := sorted(axis for axis, seen in sizes.items() if len(seen) < 2):
         raise job.Refusal(f"the reference runs the axes {', '.join(frozen)} at one size only; "
                           "add a case of another size to the model's export.py")
@@ -127,15 +159,17 @@ def measure(path: Path, described: dict[str, Any], cases: dict[str, dict[str, np
 
 
 def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
-            written: np.ndarray | None = None) -> dict[str, float]:
+            written: np.ndarray | None = None, decisions: int | None = None) -> dict[str, float]:
     """How far an output is from the original's; the arrays are of one shape.
 
     classes: the axis of an argmax, if there is one. written: 1 where the model's word counts,
-    0 where it was given (equal over classes); None where it counts everywhere.
+    0 where it was given (equal over classes); None where it counts everywhere. decisions: how
+    many of the last axis, from its start, are 0 or 1, if any are.
     max_error, mean_error: absolute. given_max_error: where given. snr_db: signal to error in
     dB, 200 where they are equal. argmax_mismatches: everywhere. agreement: share of equal
     argmaxes where written; agreement_above_median: of those whose margin between the two
-    largest values reaches the median. Raises Refusal on another shape, NaN or infinity.
+    largest values reaches the median. decision_mismatches, decision_agreement: how many of the
+    decisions differ, and the share of those that don't. Raises Refusal on another shape, NaN or infinity.
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise job.Refusal(f"expected finite values of shape {expected.shape}, found {found.shape}, "
@@ -154,6 +188,9 @@ def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
         counted = np.ones_like(same) if written is None else written.max(axis=classes) > 0
         clear = margin[counted] >= np.median(margin[counted])
         row |= {"agreement": float(same[counted].mean()), "agreement_above_median": float(same[counted][clear].mean())}
+    if decisions is not None:
+        same = found[..., :decisions] == expected[..., :decisions]
+        row |= {"decision_mismatches": int((~same).sum()), "decision_agreement": float(same.mean())}
     return row
 
 
@@ -183,7 +220,9 @@ def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
         yield "| case | port | max error | mean error | SNR, dB | agreement | above the median margin |"
         yield "|---|---|---|---|---|---|---|"
         for row in artifact["measured"]:
-            agreed = [f"{row[k]:.4f}" if k in row else "" for k in ("agreement", "agreement_above_median")]
+            agreement = row.get("agreement", row.get("decision_agreement", ""))
+            agreed = [f"{share:.4f}" if share != "" else "" for share in
+                      (agreement, row.get("agreement_above_median", ""))]
             yield (f"| {row['case']} | {row['port']} | {row['max_error']:.2g} | {row['mean_error']:.2g} | "
                    f"{row['snr_db']:.1f} | {' | '.join(agreed)} |")
         yield ""

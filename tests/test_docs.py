@@ -49,9 +49,13 @@ def test_links_lead_somewhere(path):
 
 def test_the_readme_has_the_sizes_of_the_build(seeded):
     readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| (coconet-\w+) \| (\w+) \| ([\d,]+) \|", readme, re.MULTILINE)
-    found = {(f"coconet-{path.stem.split('-')[1]}", path.stem.split("-")[2], f"{path.stat().st_size:,}")
-             for path in seeded.glob("*.onnx")}
+    rows = re.findall(r"^\| (\w+-\w+) \| ([\w ]+) \| ([\d,]+) \|", readme, re.MULTILINE)
+    found = set()
+    for path in seeded.parents[1].glob("*/compose/*.*"):
+        if path.suffix in (".onnx", ".tflite"):
+            model, component, variant = path.stem.split("-")
+            variant += " tflite" if path.suffix == ".tflite" else ""
+            found.add((f"{model}-{component}", variant, f"{path.stat().st_size:,}"))
     assert set(rows) == found
 
 
@@ -72,10 +76,30 @@ def test_the_readme_has_the_figures_of_the_build(seeded):
         assert abs(told - measured[name, case, port]["agreement"]) < 0.03
 
 
+def test_the_readme_has_the_figures_of_groovaes_build(seeded):
+    """Errors within what another CPU's last bits may change, agreements to a thousandth."""
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| groovae-(\w+ \| [\w ]+) \| [\d,]+ \| (.+) \|$", readme, re.MULTILINE))
+    report = json.loads((seeded.parents[1] / "groovae/verify/report.json").read_text())
+    for artifact in report["artifacts"]:
+        variant = artifact["variant"] + (" tflite" if artifact["file"].endswith("tflite") else "")
+        told, measured = rows[f"{artifact['component']} | {variant}"], artifact["measured"]
+        if within := re.search(r"within (\S+)", told):
+            worst = max(row["max_error"] for row in measured)
+            assert worst <= float(within[1].rstrip(",")) * 1.5, told
+        if agreed := re.search(r"([\d.]+) % of the likeliest hits", told):
+            worst = min(row["decision_agreement"] for row in measured if "decision_agreement" in row)
+            assert abs(worst - float(agreed[1]) / 100) < 0.0025, told
+        if noise := re.search(r"mu at ([\d.]+) dB", told):
+            assert abs(min(row["snr_db"] for row in measured if row["port"] == "mu") - float(noise[1])) < 0.5, told
+        assert within or agreed or noise, told
+
+
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():
     table = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     assert re.search(r"median of \d+ rounds, \d{4}-\d\d-\d\d, .+ cores", table)
     assert "| denoiser | int8 |" in table and "| denoiser | original |" in table
+    assert "| groove | int8 |" in table and "| groove | fp32 tflite |" in table
 
 
 @pytest.mark.parametrize("model", recipe.models(ROOT))
@@ -97,9 +121,14 @@ def test_no_document_tells_of_a_machine():
         assert not pattern.search(path.read_text()), path
 
 
-def test_the_python_in_the_card_runs(seeded):
-    card = (ROOT / "models/coconet/README.md").read_text()
+@pytest.mark.parametrize(("model", "result", "shape"), [
+    ("coconet", "chorale", (32, 4)),
+    ("groovae", "drums", (2, 32, 27)),
+])
+def test_the_python_in_the_card_runs(seeded, monkeypatch, model, result, shape):
+    monkeypatch.chdir(ROOT)
+    card = (ROOT / "models" / model / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     told: dict = {}
     exec(code.replace("steps=96", "steps=1"), told)
-    assert told["chorale"].shape == (32, 4)
+    assert told[result].shape == shape

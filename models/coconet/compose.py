@@ -58,4 +58,4 @@ def harmonizer(
 
 def compose(steps: dict[str, onnx.ModelProto]) -> dict[str, onnx.ModelProto]:
     """The composed components for one variant: harmonizer, around steps["denoiser"]."""
-    return {"harmonizer": graphs.inline_step(harmonizer.to_model_proto(), "denoiser", steps["denoiser"])}
+    return {"harmonizer": graphs.inline_steps(harmonizer.to_model_proto(), steps)}

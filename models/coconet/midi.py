@@ -19,12 +19,13 @@ import numpy as np
 
 from models.coconet.inputs import LOWEST, PITCHES
 from scripts.job import Refusal
+from scripts.midi import load, timed, track_of
 
 HIGHEST = LOWEST + PITCHES - 1
 LONGEST = 4096  # sixteenths: 256 bars of 4/4
 DRUMS = 9
 SIGNS = ("set_tempo", "time_signature", "key_signature")
-FINEST = 32767  # ticks a quarter note that a MIDI header can say
+EXAMPLE = "models/coconet/samples/old-hundredth.mid"
 VELOCITY = 80
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 PROGRAMS = (68, 69, 71, 70)  # oboe, English horn, clarinet, bassoon: the instruments of Coconet's own MIDI files
@@ -67,7 +68,7 @@ def note_name(pitch: int) -> str:
 
 def read_tune(path: Path) -> Tune:
     """The melody of a MIDI file of type 0 or 1. Raises Refusal on a file without one."""
-    file = load(path)
+    file = load(path, EXAMPLE)
     # Ticks are counted so finely that a sixteenth is a whole number of them.
     finer = 4 // math.gcd(file.ticks_per_beat, 4)
     sixteenth = file.ticks_per_beat * finer // 4
@@ -100,35 +101,6 @@ def read_tune(path: Path) -> Tune:
         signs=tuple(sorted(signs, key=lambda sign: sign.tick)),
         remarks=tuple(remarks),
     )
-
-
-def load(path: Path) -> mido.MidiFile:
-    """Raises Refusal on anything but MIDI whose tracks run together and are timed in ticks a quarter note."""
-    if not path.is_file():
-        raise Refusal(f"{path}: expected a MIDI file, found none: name one, "
-                      "for instance IN=models/coconet/samples/old-hundredth.mid")
-    try:
-        file = mido.MidiFile(path)
-    except Exception as error:  # mido raises whatever a damaged file leads it into
-        raise Refusal(f"{path}: expected a MIDI file, found one that can't be read "
-                      f"({str(error) or type(error).__name__}): save it again as MIDI") from error
-    if file.type not in (0, 1):
-        raise Refusal(f"{path}: expected MIDI of type 0 or 1, found type {file.type}: save it as type 1")
-    if file.ticks_per_beat <= 0:
-        raise Refusal(f"{path}: expected times in ticks a quarter note, found SMPTE frames or none: "
-                      "save it with musical time")
-    if file.ticks_per_beat % 4 and file.ticks_per_beat > FINEST // 4:
-        raise Refusal(f"{path}: expected ticks a quarter note that 4 divides, found {file.ticks_per_beat}: "
-                      "save it with another resolution, for instance 480")
-    return file
-
-
-def timed(track: mido.MidiTrack, finer: int) -> Iterator[tuple[int, mido.Message]]:
-    """A track's messages, each with its tick from the file's start, counted `finer` times as finely."""
-    tick = 0
-    for message in track:
-        tick += message.time * finer
-        yield tick, message
 
 
 def sounding(track: Sequence[tuple[int, mido.Message]]) -> Iterator[Note]:
@@ -210,12 +182,3 @@ def write_chorale(path: Path, tune: Tune, voices: Sequence[Sequence[Note]]) -> N
                                mido.Message(kind, channel=channel, note=note.pitch, velocity=VELOCITY)))
         file.tracks.append(track_of(events, end))
     file.save(path)
-
-
-def track_of(events: Sequence[tuple[int, mido.Message]], end: int) -> mido.MidiTrack:
-    """A track from messages with ticks from the start, in order; it ends at the given tick."""
-    track, now = mido.MidiTrack(), 0
-    for tick, message in [*events, (end, mido.MetaMessage("end_of_track"))]:
-        track.append(message.copy(time=tick - now))
-        now = tick
-    return track

@@ -9,26 +9,23 @@ dropped, and the lower voices sound on.
 """
 
 import argparse
-import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tqdm import tqdm
 
 from models.coconet.inputs import LOWEST, VOICES, hide_lower_voices, to_rolls
 from models.coconet.midi import HIGHEST, LONGEST, Tune, read_tune, voices_of, write_chorale
 from scripts import command
 from scripts.job import Refusal, progress
-from scripts.manifest import sha256
+from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
 from scripts.seeded import seeded_unit
 
 STEPS = 96  # Gibbs steps after the first guess, as Magenta.js takes
 MOST_STEPS = 1000
-STAND_INS = ("seeded", "tiny")
 
 
 class Harmonizer:
@@ -36,18 +33,8 @@ class Harmonizer:
 
     def __init__(self, folder: Path, variant: str = "int8"):
         """Raises Refusal where the folder holds no such artifact."""
-        self.path = Path(folder) / f"coconet-harmonizer-{variant}.onnx"
-        if not self.path.is_file():
-            others = ", ".join(sorted(path.name for path in Path(folder).glob("coconet-harmonizer-*.onnx")))
-            raise Refusal(f"{self.path}: expected an artifact, found {others or 'none'}: name a variant that is there, "
-                          "cast it with make coconet, or download it from a release")
-        self.sha256 = sha256(self.path)
-        try:
-            self.session = onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no base of their own
-            raise Refusal(f"{self.path}: expected ONNX, found a file that can't be loaded: "
-                          "cast it again with make coconet, or download it again") from error
-        self.weights = self.session.get_modelmeta().custom_metadata_map.get("weights", "unknown")
+        self.artifact = load(folder, "coconet", "harmonizer", variant)
+        self.session = self.artifact.session
 
     def harmonize(self, melody: np.ndarray, seed: int = 0, temperature: float = 0.99, steps: int = STEPS) -> np.ndarray:
         """Write alto, tenor and bass under a melody.
@@ -98,53 +85,24 @@ def play(asked: argparse.Namespace) -> int:
     if not asked.melody.name:
         raise Refusal("IN: expected a MIDI file, none was named: "
                       "for instance IN=models/coconet/samples/old-hundredth.mid")
-    check_out(asked.melody, asked.out)
+    check_out(asked.melody, asked.out, (".mid", ".midi", ".png"), "chorale.mid")
     tune = read_tune(asked.melody)
     for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    harmonizer = Harmonizer(artifacts(asked.weights), asked.variant)
-    require_verified(asked.weights, harmonizer)
-    artifact = f"{harmonizer.path.name} (sha256 {harmonizer.sha256[:12]}…)"
-    progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact}")
-    if harmonizer.weights in STAND_INS:
-        progress(f"its {harmonizer.weights} weights are an untrained stand-in: expect notes, not Bach")
+    harmonizer = Harmonizer(artifacts("coconet", asked.weights), asked.variant)
+    artifact = harmonizer.artifact
+    require_verified("coconet", asked.weights, artifact)
+    progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact.told()}")
+    if artifact.weights in STAND_INS:
+        progress(f"its {artifact.weights} weights are an untrained stand-in: expect notes, not Bach")
     pitches = ticking(lambda: harmonizer.harmonize(tune.melody(), asked.seed, asked.temperature, asked.steps))
 
     voices = voices_of(tune, pitches)
     if asked.out.suffix.lower() != ".png":
         write_whole(asked.out, lambda path: write_chorale(path, tune, voices))
     if asked.plot or asked.out.suffix.lower() == ".png":
-        write_whole(asked.out.with_suffix(".png"), lambda path: draw(path, tune, voices, asked, harmonizer))
+        write_whole(asked.out.with_suffix(".png"), lambda path: draw(path, tune, voices, asked, artifact))
     return 0
-
-
-def check_out(melody: Path, out: Path) -> None:
-    """Raises Refusal before any work is done for a file that can't be written."""
-    if out.suffix.lower() not in (".mid", ".midi", ".png"):
-        raise Refusal(f"OUT={out}: expected a name that ends in .mid, .midi or .png, found '{out.suffix}': "
-                      "for instance OUT=chorale.mid")
-    if not out.parent.is_dir():
-        raise Refusal(f"OUT={out}: expected the folder {out.parent}, found none: make it first")
-    if out.exists() and melody.exists() and out.samefile(melody):
-        raise Refusal(f"OUT={out}: expected another file than IN, found the same: name a new one")
-
-
-def artifacts(weights: str) -> Path:
-    """The folder of a build's artifacts. Raises Refusal where there is none yet."""
-    folder = Path("build") / weights / "coconet" / "compose"
-    if not folder.is_dir():
-        setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
-        raise Refusal(f"{folder}: expected the build's artifacts, found none: run make coconet {setting}")
-    return folder
-
-
-def require_verified(weights: str, harmonizer: Harmonizer) -> None:
-    """Raises Refusal for an artifact of a build that hasn't passed its gates."""
-    path = Path("build") / weights / "coconet" / "verify" / "manifest.json"
-    passed = json.loads(path.read_text())["inputs"] if path.is_file() else []
-    if harmonizer.sha256 not in [file["sha256"] for file in passed]:
-        raise Refusal(f"{harmonizer.path}: expected an artifact that has passed its gates, found one that hasn't: "
-                      "run make coconet")
 
 
 def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
@@ -171,26 +129,12 @@ def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
     return outcome[0]
 
 
-def write_whole(out: Path, write: Callable[[Path], None]) -> None:
-    """Have the file written beside its place and put there when it is whole."""
-    beside = out.with_name(f".{out.name}.partial")
-    try:
-        write(beside)
-        beside.replace(out)
-    except OSError as error:
-        raise Refusal(f"{out}: can't be written ({error.strerror}): name another OUT or free the way") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    progress(f"wrote {out}")
-
-
-def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, harmonizer: Harmonizer) -> None:
+def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, artifact: Artifact) -> None:
     from models.coconet import picture  # matplotlib is slow to import, and needed for a picture alone
 
-    told = [f"{harmonizer.path.name}, sha256 {harmonizer.sha256[:12]}…", f"seed {asked.seed}",
-            f"temperature {asked.temperature:g}", f"{asked.steps} steps"]
-    if harmonizer.weights in STAND_INS:
-        told.append(f"{harmonizer.weights} weights: an untrained stand-in")
+    told = [artifact.told(), f"seed {asked.seed}", f"temperature {asked.temperature:g}", f"{asked.steps} steps"]
+    if artifact.weights in STAND_INS:
+        told.append(f"{artifact.weights} weights: an untrained stand-in")
     picture.draw(path, tune, voices, asked.melody.name, " · ".join(told))
 
 
@@ -198,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="models.coconet.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chorale.mid, or chorale.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"), help="which build to play")
+    parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
     parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other music (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.99, help="less is safer (default %(default)s)")

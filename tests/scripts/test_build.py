@@ -112,6 +112,7 @@ def test_a_bench_leaves_a_build_that_verifies(workshop):
     for contestant in ("original", "naive export", "fp32", "fp16", "int8"):
         assert f"| denoiser | {contestant} |" in table
     assert "| harmonizer | original |" in table
+    assert "| groove | original |" in table and "| groove | int8 tflite |" in table
     assert (workshop / "build/tiny/coconet/bench/bench.png").read_bytes().startswith(b"\x89PNG")
     made("verify", "WEIGHTS=tiny", cwd=workshop)
 
@@ -123,7 +124,7 @@ def test_a_bench_asks_for_a_build(workshop):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["all", "WEIGHTS=nonsense"], "nonsense"),
-    (["coconet", "WEIGHTS=custom"], "WEIGHTS=custom needs CHECKPOINT=folder"),
+    (["coconet", "WEIGHTS=custom"], "WEIGHTS=custom needs CHECKPOINT=path"),
     (["coconet", "CHECKPOINT=nowhere -j"], "expected a folder"),
     (["verify", "WEIGHTS=tiny", "MODELS=cocnet"], "no model 'cocnet'"),
     (["checksums", "WEIGHTS=tiny", "MODELS=cocnet"], "no model 'cocnet'"),
@@ -277,8 +278,10 @@ def test_a_stage_can_be_asked_for_by_its_name(workshop):
 
 
 def test_manifests_tell_everything_but_where_and_when(tiny):
-    for stage in STAGES:
-        told = json.loads((tiny.parent / stage / "manifest.json").read_text())
+    paths = sorted(tiny.parents[1].glob("*/*/manifest.json"))
+    assert len(paths) == 2 * len(STAGES) - 1  # Coconet has no stage lite
+    for path in paths:
+        told = json.loads(path.read_text())
         assert {"model", "stage", "weights", "key", "inputs", "outputs", "tools", "settings"} <= set(told)
         text = json.dumps(told)
         assert str(ROOT) not in text and time.strftime("%Y-%m-%d") not in text

@@ -149,7 +149,7 @@ def test_plays_every_variant(play, melody, tmp_path, variant, capsys):
 def test_shows_what_plays_by_hash_and_that_it_is_untrained(play, melody, tmp_path, tiny, capsys):
     play(melody, tmp_path / "out.mid")
     told = capsys.readouterr().out
-    assert Harmonizer(tiny).sha256[:12] in told
+    assert Harmonizer(tiny).artifact.sha256[:12] in told
     assert "untrained" in told
 
 

@@ -1,0 +1,28 @@
+"""What an artifact says of itself, whatever its format (runs on Python 3.7 and later)."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Dict
+
+from scripts.job import Job
+
+
+def identity(task: Job, component: str, variant: str) -> Dict[str, str]:
+    """The metadata by which an artifact can be told apart from any other, but for its source's hash."""
+    return {
+        **task.recipe.get("metadata", {}),
+        "model": task.model,
+        "component": component,
+        "variant": variant,
+        "weights": task.weights,
+        "recipe_version": str(task.recipe["version"]),
+        "licence": task.recipe["weights_licence"],
+        "attribution": task.recipe["attribution"],
+    }
+
+
+def source_hash(folder: Path) -> str:
+    """One SHA-256 for a source: over the names and hashes in the manifest of its fetch stage."""
+    outputs = json.loads((folder / "manifest.json").read_text())["outputs"]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,86 @@
+"""What every model's player has in common: its artifact, checked, and files that appear whole or not at all."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import onnxruntime
+
+from scripts.job import Refusal, progress
+from scripts.manifest import sha256
+
+STAND_INS = ("seeded", "tiny")
+WEIGHTS = (*STAND_INS, "custom")
+
+
+class Artifact(NamedTuple):
+    path: Path
+    sha256: str
+    session: onnxruntime.InferenceSession
+    weights: str  # what kind its metadata says they are
+
+    def told(self) -> str:
+        """Its name and hash."""
+        return f"{self.path.name} (sha256 {self.sha256[:12]}…)"
+
+
+def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
+    """An artifact in ONNX Runtime out of a folder: a build's compose folder, or a release's assets.
+
+    Raises Refusal where the folder holds no such artifact, or a damaged one.
+    """
+    path = Path(folder) / f"{model}-{component}-{variant}.onnx"
+    if not path.is_file():
+        others = ", ".join(sorted(path.name for path in Path(folder).glob(f"{model}-{component}-*.onnx")))
+        raise Refusal(f"{path}: expected an artifact, found {others or 'none'}: name a variant that is there, "
+                      f"cast it with make {model}, or download it from a release")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise Refusal(f"{path}: expected ONNX, found a file that can't be loaded: "
+                      f"cast it again with make {model}, or download it again") from error
+    weights = session.get_modelmeta().custom_metadata_map.get("weights", "unknown")
+    return Artifact(path, sha256(path), session, weights)
+
+
+def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> None:
+    """Raises Refusal before any work is done for a file that can't be written."""
+    if out.suffix.lower() not in suffixes:
+        raise Refusal(f"OUT={out}: expected a name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}, found "
+                      f"'{out.suffix}': for instance OUT={example}")
+    if not out.parent.is_dir():
+        raise Refusal(f"OUT={out}: expected the folder {out.parent}, found none: make it first")
+    if out.exists() and given.exists() and out.samefile(given):
+        raise Refusal(f"OUT={out}: expected another file than IN, found the same: name a new one")
+
+
+def artifacts(model: str, weights: str) -> Path:
+    """The folder of a build's artifacts. Raises Refusal where there is none yet."""
+    folder = Path("build") / weights / model / "compose"
+    if not folder.is_dir():
+        setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
+        raise Refusal(f"{folder}: expected the build's artifacts, found none: run make {model} {setting}")
+    return folder
+
+
+def require_verified(model: str, weights: str, artifact: Artifact) -> None:
+    """Raises Refusal for an artifact of a build that hasn't passed its gates."""
+    path = Path("build") / weights / model / "verify" / "manifest.json"
+    passed = json.loads(path.read_text())["inputs"] if path.is_file() else []
+    if artifact.sha256 not in [file["sha256"] for file in passed]:
+        raise Refusal(f"{artifact.path}: expected an artifact that has passed its gates, found one that hasn't: "
+                      f"run make {model}")
+
+
+def write_whole(out: Path, write: Callable[[Path], None]) -> None:
+    """Have the file written beside its place and put there when it is whole."""
+    beside = out.with_name(f".{out.name}.partial")
+    try:
+        write(beside)
+        beside.replace(out)
+    except OSError as error:
+        raise Refusal(f"{out}: can't be written ({error.strerror}): name another OUT or free the way") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    progress(f"wrote {out}")

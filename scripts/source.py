@@ -1,0 +1,142 @@
+"""Where a user's own checkpoint lies: the files that make it up, in whatever layout the upstream wrote them.
+
+The recipe's [sources.custom] says `files`, names in one folder, or `checkpoint = "tensorflow"`:
+a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the train/ of a
+training run, or in an archive of either. Runs on Python 3.7 and later, without any framework.
+"""
+
+import re
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List
+
+from scripts.job import Refusal
+
+MOST_BYTES = 8 * 10**9  # in an archive
+SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+LATEST = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
+
+
+def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
+    """The files of the checkpoint that CHECKPOINT names, or the one archive that holds them.
+
+    custom: the recipe's [sources.custom]. Raises Refusal where there is no such checkpoint.
+    """
+    if "files" in custom:
+        if not checkpoint.is_dir():
+            raise Refusal("CHECKPOINT={}: expected a folder in the upstream's layout, found none".format(checkpoint))
+        missing = [name for name in custom["files"] if not (checkpoint / name).is_file()]
+        if missing:
+            raise Refusal("CHECKPOINT={}: expected {} in this folder, missing {}".format(
+                checkpoint, ", ".join(custom["files"]), ", ".join(missing)))
+        return [checkpoint / name for name in custom["files"]]
+    if checkpoint.is_file() and checkpoint.suffix not in (".index", ".meta"):
+        refuse_others(checkpoint, custom)
+        return [checkpoint]
+    return tensorflow_files(prefix_of(checkpoint), custom)
+
+
+def prefix_of(checkpoint: Path) -> Path:
+    """The prefix of the TensorFlow checkpoint that a path means: its own, or the latest in a folder or its train/."""
+    if checkpoint.suffix in (".index", ".meta"):
+        checkpoint = checkpoint.with_suffix("")
+    if index_of(checkpoint).is_file():
+        return checkpoint
+    if not checkpoint.is_dir():
+        raise Refusal("CHECKPOINT={}: expected a folder or an archive of a TensorFlow checkpoint, found none".format(
+            checkpoint))
+    for folder in (checkpoint, checkpoint / "train"):
+        prefixes = [path.with_suffix("") for path in sorted(folder.glob("*.index")) if not path.name.startswith(".")]
+        latest = latest_of(folder)
+        if latest in prefixes:
+            return latest
+        if len(prefixes) == 1:
+            return prefixes[0]
+        if prefixes:
+            raise Refusal("CHECKPOINT={}: expected one checkpoint, or a file 'checkpoint' that names the latest, found "
+                          "{}: name one, for instance CHECKPOINT={}".format(
+                              checkpoint, ", ".join(prefix.name for prefix in prefixes), prefixes[-1]))
+    raise Refusal("CHECKPOINT={}: expected a TensorFlow checkpoint (.index and .data-00000-of-00001) in this folder or "
+                  "in its train/, found none".format(checkpoint))
+
+
+def latest_of(folder: Path) -> Any:
+    """The prefix in the folder that its file 'checkpoint' names, or None. The folder may have been moved."""
+    state = folder / "checkpoint"
+    named = LATEST.search(state.read_text(encoding="utf-8", errors="replace")) if state.is_file() else None
+    return folder / PurePosixPath(named.group(1)).name if named else None
+
+
+def tensorflow_files(prefix: Path, custom: Dict[str, Any]) -> List[Path]:
+    refuse_others(prefix.parent, custom)
+    shards = sorted(path for path in prefix.parent.glob(prefix.name + ".data-*") if SHARD.search(path.name))
+    counts = {int(SHARD.search(path.name).group(2)) for path in shards}
+    if counts != {len(shards)}:
+        raise Refusal("{}: expected its data, {}, found {}".format(
+            prefix, prefix.name + ".data-00000-of-00001", ", ".join(path.name for path in shards) or "none"))
+    graph = prefix.with_name(prefix.name + ".meta")
+    return [index_of(prefix)] + shards + ([graph] if graph.is_file() else [])
+
+
+def index_of(prefix: Path) -> Path:
+    return prefix.with_name(prefix.name + ".index")
+
+
+def refuse_others(place: Path, custom: Dict[str, Any]) -> None:
+    """Raises Refusal where a file or its folder bears the name of another model, whose arrays look the same."""
+    for part in place.parts[-2:]:
+        if part.split(".")[0] in custom.get("others", []):
+            raise Refusal("{}: expected a checkpoint of this recipe's model, found one of {}, as its name says: give "
+                          "another, or rename it if that isn't so".format(place, part.split(".")[0]))
+
+
+def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
+    """Put the checkpoint's files into a folder, from an archive if need be. Raises Refusal as files does."""
+    found = files(checkpoint, custom)
+    if "checkpoint" in custom and found == [checkpoint]:
+        unpacked = out / "unpacked"
+        unpack(checkpoint, unpacked)
+        inside = sorted({path.parent for path in unpacked.rglob("*.index")})
+        if not inside:
+            raise Refusal("{}: expected a TensorFlow checkpoint in this archive, found no .index".format(checkpoint))
+        found = tensorflow_files(prefix_of(inside[0] if len(inside) == 1 else unpacked), custom)
+        for path in found:
+            path.replace(out / path.name)
+        shutil.rmtree(str(unpacked))
+    else:
+        for path in found:
+            shutil.copyfile(str(path), str(out / path.name))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar of plain files, as Python's own data filter (PEP 706) would, and stricter: no links at all.
+
+    Raises Refusal on what would lie outside of the folder, on anything but files and folders, on
+    a name that comes twice, and on a damaged or huge archive. Modes and owners aren't kept.
+    """
+    room = MOST_BYTES
+    try:
+        with tarfile.open(str(archive)) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise Refusal("{}: {!r} lies outside of the archive: nothing was unpacked from it".format(
+                        archive, member.name))
+                if member.isdir() or name.name.startswith("._"):  # which macOS adds
+                    continue
+                if not member.isreg():
+                    raise Refusal("{}: expected files, found {!r}, a link or a device: pack it again without".format(
+                        archive, member.name))
+                room -= member.size
+                target = folder / name
+                if target.exists() or room < 0:
+                    raise Refusal("{}: {!r} {}".format(archive, member.name, "comes twice" if room >= 0 else
+                                                       "makes it larger than {} bytes".format(MOST_BYTES)))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(tar.extractfile(member), file)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise Refusal("{}: expected a tar archive of a checkpoint, found one that can't be read ({}): fetch it "
+                      "again".format(archive, error)) from error

@@ -1,0 +1,208 @@
+"""GrooVAE's checkpoints: every layout that the upstream writes, every array accounted for, other models named."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from scripts import source
+from scripts.job import Refusal
+from tests.conftest import run
+from tests.models.groovae.conftest import legacy
+
+PREFIX = "model.ckpt-3668"
+CUSTOM = {"checkpoint": "tensorflow", "others": ["groovae_4bar"]}
+
+
+def refused(workshop: Path, checkpoint: Path) -> str:
+    """The one line in which the command refuses a checkpoint."""
+    done = run("make", "--no-print-directory", "groovae", f"CHECKPOINT={checkpoint}", cwd=workshop)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+    assert not (workshop / "build/custom/groovae/export").exists()
+    return errors[0]
+
+
+def archive(folder: Path, target: Path, inside: str = "") -> Path:
+    with tarfile.open(target, "w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, f"{inside}{path.name}")
+    return target
+
+
+# What the arrays are
+
+
+def test_seeded_sources_have_the_released_checkpoints_arrays(golden, full_cast):
+    """All 44, by name and shape, in files of the released names and of nearly their size."""
+    folder = full_cast.parent / "fetch"
+    code = ("import sys, json, tensorflow as tf;"
+            "print(json.dumps(tf.train.load_checkpoint(sys.argv[1]).get_variable_to_shape_map()))")
+    found = json.loads(run("scripts/in", "legacy", "python", "-c", code, folder / PREFIX).stdout)
+    released = json.loads((golden / "groovae/released-index.json").read_text())
+    assert found == {tensor["name"]: tensor["shape"] for tensor in released["tensors"]}
+    data = f"{PREFIX}.data-00000-of-00001"
+    assert (folder / data).stat().st_size == released["files"][data]["bytes"]
+
+
+def test_the_released_index_lets_only_released_arrays_through(golden, tmp_path):
+    """Its CRC-32Cs are compared with every array, those that only training needs too."""
+    shutil.copy(golden / f"groovae/{PREFIX}.index", tmp_path)
+    with (tmp_path / f"{PREFIX}.data-00000-of-00001").open("wb") as data:
+        data.truncate(62_254_420)
+    code = ("import sys, pathlib\nfrom models.groovae import source\nfrom scripts.job import Refusal\n"
+            "source.MOST_TOLD = 100\ntry: source.read(pathlib.Path(sys.argv[1]))\nexcept Refusal as told: print(told)")
+    told = run("scripts/in", "legacy", "python", "-c", code, tmp_path).stdout
+    released = json.loads((golden / "groovae/released-index.json").read_text())["tensors"]
+    assert {tensor["name"] for tensor in released if f" {tensor['name']} is unreadable (Checksum" in told} == {
+        tensor["name"] for tensor in released if tensor["name"] != "beta1_power"}  # which is 0 indeed
+
+
+def test_the_released_index_is_known_by_its_hash(golden):
+    told = json.loads((golden / "groovae/released-index.json").read_text())["files"][f"{PREFIX}.index"]["sha256"]
+    code = "from models.groovae.source import RELEASED_INDEX; print(RELEASED_INDEX)"
+    assert run("scripts/in", "legacy", "python", "-c", code).stdout.strip() == told
+
+
+@pytest.fixture(scope="module")
+def defects(cast):
+    """What is said of each defect that defects.py plants, by its name."""
+    return json.loads(legacy("defects.py", cast.parent / "fetch"))
+
+
+@pytest.mark.parametrize(("defect", "said"), [
+    ("none", ["sound"]),
+    ("renamed", ["missing encoder/mu/kernel", "unexpected encoder/mu/weights"]),
+    ("mis-shaped", ["decoder/output_projection/bias is [26], expected [27]"]),
+    ("not finite", ["encoder/sigma/bias holds values that are not finite"]),
+    ("no step", ["missing global_step"]),
+    ("another optimizer", ["unexpected encoder/mu/kernel/Momentum"]),
+    ("a slot of nothing", ["unexpected encoder/nu/kernel/Adam"]),
+    ("another latent", ["its z_size is 128, the recipe's ports are for 256"]),
+    ("controls", ["these are the arrays of groovae_2bar_hits_control_tfds"]),
+    ("cuDNN hits", ["found one of groovae_2bar_humanize", "trained on the hits of all drums"]),
+    ("flipped bit", ["is unreadable (Checksum does not match"]),
+    ("truncated data", ["encoder/sigma/kernel/Adam_1 is unreadable"]),
+    ("damaged graph", [f"{PREFIX}.meta: expected the graph of a checkpoint"]),
+    ("truncated index", ["not a readable TensorFlow checkpoint"]),
+])
+def test_a_defect_is_named(defects, defect, said):
+    assert all(part in defects[defect] for part in said), defects[defect]
+
+
+def test_a_damaged_file_is_one_line_and_leaves_nothing(workshop, checkpoint):
+    data = checkpoint / f"{PREFIX}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1000])
+    assert "encoder/sigma/kernel/Adam_1 is unreadable" in refused(workshop, checkpoint)
+
+
+# Where the files lie
+
+
+def test_every_layout_gives_the_same_files(workshop, checkpoint, tmp_path):
+    """A folder, a prefix, a file of it, a training run, and archives flat and with a folder inside."""
+    names = sorted(path.name for path in checkpoint.iterdir())
+    training_run = tmp_path / "run"
+    shutil.copytree(checkpoint, training_run / "train")
+    for end in ("index", "data-00000-of-00001"):
+        shutil.copy(checkpoint / f"{PREFIX}.{end}", training_run / f"train/model.ckpt-0.{end}")
+    (training_run / "train/checkpoint").write_text(f'model_checkpoint_path: "/elsewhere/train/{PREFIX}"\n')
+    ways = [checkpoint, checkpoint / PREFIX, checkpoint / f"{PREFIX}.index", training_run, training_run / "train",
+            archive(checkpoint, tmp_path / "flat.tar"),
+            archive(checkpoint, tmp_path / "inside.tar", "./groovae_2bar_tap_fixed_velocity/"),
+            archive(training_run, tmp_path / "run.tar")]
+    for number, way in enumerate(ways):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        source.copy(way, CUSTOM, out)
+        assert sorted(path.name for path in out.iterdir()) == names, way
+        assert all((out / name).read_bytes() == (checkpoint / name).read_bytes() for name in names), way
+
+
+def test_an_archive_unpacks_the_same_on_python_3_7(workshop, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (f"import sys, pathlib; from scripts import source; "
+            f"source.copy(pathlib.Path(sys.argv[1]), {CUSTOM!r}, pathlib.Path(sys.argv[2]))")
+    done = run("scripts/in", "legacy", "python", "-c", code, archive(checkpoint, tmp_path / "a.tar"), out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in checkpoint.iterdir())
+
+
+def hostile(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", times: int = 1) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for _ in range(times):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(b"evil") if kind == tarfile.REGTYPE else None)
+    return path
+
+
+@pytest.mark.parametrize(("member", "said"), [
+    ({"name": "../planted.index"}, "outside"),
+    ({"name": "a/../../planted.index"}, "outside"),
+    ({"name": "/tmp/planted.index"}, "outside"),
+    ({"name": "planted.index", "kind": tarfile.SYMTYPE, "link": "/etc/passwd"}, "a link or a device"),
+    ({"name": "planted.index", "kind": tarfile.LNKTYPE, "link": "../x"}, "a link or a device"),
+    ({"name": "planted.index", "kind": tarfile.FIFOTYPE}, "a link or a device"),
+    ({"name": "planted.index", "times": 2}, "comes twice"),
+    ({"name": "readme.txt"}, "found no .index"),
+    ({"name": "planted.index"}, "expected its data"),
+    ({"name": "groovae_4bar/planted.index"}, "found one of groovae_4bar"),
+])
+def test_a_hostile_archive_plants_nothing(tmp_path, member, said):
+    out = tmp_path / "deep/out"
+    out.mkdir(parents=True)
+    with pytest.raises(Refusal, match=said):
+        source.copy(hostile(tmp_path / "a.tar", **member), CUSTOM, out)
+    assert not list(tmp_path.rglob("planted.index")) or list(out.rglob("planted.index"))
+    assert not Path("/tmp/planted.index").exists()
+
+
+def test_a_huge_archive_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "MOST_BYTES", 3)
+    with pytest.raises(Refusal, match="larger than 3 bytes"):
+        source.unpack(hostile(tmp_path / "a.tar", "a.index"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("length", [0, 100, 700])
+def test_a_truncated_archive_is_refused(tmp_path, length):
+    path = hostile(tmp_path / "a.tar", "a.index", times=1)
+    path.write_bytes(path.read_bytes()[:512 + 2] if length == 700 else path.read_bytes()[:length])
+    with pytest.raises(Refusal, match="tar archive of a checkpoint, found one that can't be read"):
+        source.unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    ([], "found none"),
+    (["a.index", "b.index"], "expected one checkpoint, or a file 'checkpoint' that names the latest, found a, b"),
+    (["a.index"], "expected its data, a.data-00000-of-00001, found none"),
+    (["a.index", "a.data-00000-of-00002"], "found a.data-00000-of-00002"),
+])
+def test_a_folder_without_one_whole_checkpoint_is_refused(tmp_path, made, said):
+    for name in made:
+        (tmp_path / name).touch()
+    with pytest.raises(Refusal, match=said):
+        source.files(tmp_path, CUSTOM)
+
+
+@pytest.mark.parametrize("name", ["groovae_4bar.tar", "groovae_4bar/train", "groovae_4bar"])
+def test_a_name_that_tells_of_another_model_is_believed(tmp_path, name):
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    if name.endswith(".tar"):
+        place.touch()
+    else:
+        place.mkdir()
+        for end in ("index", "data-00000-of-00001"):
+            (place / f"model.ckpt-1.{end}").touch()
+    with pytest.raises(Refusal, match="found one of groovae_4bar, as its name says"):
+        source.files(place, CUSTOM)
+
+
+def test_a_path_that_is_nothing_is_refused(workshop, tmp_path):
+    assert "expected a folder or an archive of a TensorFlow checkpoint" in refused(workshop, tmp_path / "nothing")
