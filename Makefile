@@ -5,7 +5,7 @@ BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO PLOT BASES BUILDER REGISTRY
 
-stages    = fetch export optimize quantize lite compose
+stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
 build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"

@@ -33,12 +33,13 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("fetch", None, (), "seeded"),
-    Stage("export", None, ("fetch",), "export"),
+    Stage("ask", None, ("fetch",), "ask"),
+    Stage("export", None, ("fetch", "ask"), "export"),
     Stage("optimize", "torch", ("export",), None),
     Stage("quantize", "torch", ("optimize",), "inputs"),
     Stage("lite", None, ("fetch", "export"), "lite"),
     Stage("compose", "torch", ("quantize", "lite", "fetch"), "compose"),
-    Stage("verify", "torch", ("compose", "lite", "export"), None),
+    Stage("verify", "torch", ("compose", "lite", "export", "ask"), None),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -53,21 +54,22 @@ class Build:
         self.missed = ROOT / self.folder / "missed.md"
 
     def has(self, stage: str) -> bool:
-        """Whether the model has this stage: lite is of those alone whose recipe says so."""
-        return stage != "lite" or "lite" in self.recipe
+        """Whether the model has this stage: lite, and ask where another toolchain exports, if its recipe says so."""
+        return {"lite": "lite" in self.recipe, "ask": "exporter" in self.recipe}.get(stage, True)
 
     def reads(self, stage: Stage) -> list[str]:
         return list(filter(self.has, stage.reads))
 
     def toolchain(self, stage: Stage) -> str:
-        return stage.toolchain or self.recipe["toolchain"]
+        own = self.recipe["toolchain"]
+        return stage.toolchain or (self.recipe.get("exporter", own) if stage.name == "export" else own)
 
     def lock(self, stage: Stage) -> Path:
         return ROOT / "images" / self.toolchain(stage) / "requirements.lock"
 
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
-        modules = [f"scripts.{stage.name}"] + ([f"models.{self.model}.{stage.own}"] if stage.own else [])
+        modules = [f"scripts.{stage.name}"] + ([f"models.{self.recipe.get('like', self.model)}.{stage.own}"] if stage.own else [])
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]
@@ -85,7 +87,7 @@ class Build:
         if self.checkpoint is None:
             return None
         files = source.files(self.checkpoint, self.recipe["sources"]["custom"])
-        return {path.name: self.hashes(path) for path in files}
+        return {name: self.hashes(path) for name, path in source.by_name(files).items()}
 
     def up_to_date(self, stage: Stage) -> bool:
         folder = ROOT / self.folder / stage.name

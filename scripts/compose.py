@@ -16,11 +16,13 @@ def compose(task: job.Job) -> None:
     source = identity.source_hash(task.inputs["fetch"])
     for variant in task.recipe["variants"]:
         finished = {name: onnx.load(task.inputs["quantize"] / f"{name}-{variant}.onnx")
-                    for name in task.exported()}
+                    for name in task.exported() if variant in task.variants(name)}
         if composed := task.components("compose"):
             job.progress(f"composing {', '.join(composed)} around {variant}")
             finished |= task.module("compose").compose(finished)
         for component in task.recipe["components"]:
+            if variant not in task.variants(component):
+                continue
             model = finished[component]
             model.graph.name = f"{task.model}-{component}-{variant}"
             told = identity.identity(task, component, variant) | {"source_sha256": source}

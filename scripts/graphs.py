@@ -1,10 +1,15 @@
 """What several stages do to ONNX graphs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import onnx.inliner
 import onnxscript.optimizer
+
+from scripts.job import Refusal
+
+ELEMENT_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
 
 
 def strip(model: onnx.ModelProto) -> None:
@@ -25,6 +30,17 @@ def strip(model: onnx.ModelProto) -> None:
     kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
+
+
+def name_ports(graph: onnx.GraphProto, component: dict[str, Any]) -> None:
+    """Give the graph's inputs and outputs the recipe's order, dtypes and symbolic shapes."""
+    for ports, described in ((graph.input, component["inputs"]), (graph.output, component["outputs"])):
+        found, expected = [port.name for port in ports], [port["name"] for port in described]
+        if found != expected:
+            raise Refusal(f"expected the ports {expected} of the recipe, found {found} in the exported graph")
+        del ports[:]
+        ports.extend(onnx.helper.make_tensor_value_info(p["name"], ELEMENT_TYPES[p["dtype"]], p["shape"])
+                     for p in described)
 
 
 def inline_steps(loop: onnx.ModelProto, steps: dict[str, onnx.ModelProto]) -> onnx.ModelProto:

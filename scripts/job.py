@@ -30,15 +30,25 @@ class Job(NamedTuple):
 
     def module(self, name: str) -> Any:
         """The model's own module for this stage, for instance models/coconet/export.py."""
-        return importlib.import_module("models.{}.{}".format(self.model, name))
+        return importlib.import_module("models.{}.{}".format(self.recipe.get("like", self.model), name))
 
     def components(self, stage: str) -> Dict[str, Any]:
         """The recipe's components that the given stage makes."""
         return {n: c for n, c in self.recipe["components"].items() if c["stage"] == stage}
 
+    def variants(self, component: str) -> Dict[str, Any]:
+        """The recipe's variants that a component, or a step of one, comes in."""
+        return variants_of(self.recipe, component)
+
     def exported(self) -> Dict[str, Any]:
         """All that the export makes: its components, and the steps that are composed into others."""
         return dict(self.components("export"), **self.recipe.get("steps", {}))
+
+
+def variants_of(recipe: Dict[str, Any], component: str) -> Dict[str, Any]:
+    """A recipe's variants by name: all of them, or those that the component names."""
+    named = recipe["components"].get(component, {}).get("variants", recipe["variants"])
+    return {name: recipe["variants"][name] for name in named}
 
 
 def progress(line: str) -> None:

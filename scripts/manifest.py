@@ -108,10 +108,16 @@ def pins(lock: Path) -> dict[str, str]:
 
 def describe(folder: Path, hashes: Hashes) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """A stage folder's reproducible files with size and hash, and the hashes of its evidence."""
-    files = [path for path in sorted(folder.iterdir()) if path.name not in OWN]
-    outputs = [{"file": path.name, "bytes": path.stat().st_size, "sha256": hashes(path)}
-               for path in files if path.name not in EVIDENCE]
-    return outputs, {path.name: hashes(path) for path in files if path.name in EVIDENCE}
+    files = {name: path for name, path in walk(folder).items() if name not in OWN}
+    outputs = [{"file": name, "bytes": path.stat().st_size, "sha256": hashes(path)}
+               for name, path in files.items() if name not in EVIDENCE]
+    return outputs, {name: hashes(path) for name, path in files.items() if name in EVIDENCE}
+
+
+def walk(folder: Path) -> dict[str, Path]:
+    """All files below a folder in a fixed order, by names such as target.encoder.encoder_norm.scale/.zarray."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    return {path.relative_to(folder).as_posix(): path for path in files}
 
 
 def damage(folder: Path, hashes: Any) -> str | None:
@@ -128,5 +134,5 @@ def damage(folder: Path, hashes: Any) -> str | None:
             return f"{path} is missing"
         if (found := hashes(path)) != expected_hash:
             return f"{path} is damaged: expected SHA-256 {expected_hash}, found {found}"
-    strays = {path.name for path in folder.iterdir()} - set(expected) - OWN
+    strays = set(walk(folder)) - set(expected) - OWN
     return f"{folder / min(strays)} doesn't belong to this build" if strays else None

@@ -5,14 +5,10 @@ deprecated auto_pad, ports given the recipe's symbolic shapes, and everything th
 where and how the file was made left behind.
 """
 
-from typing import Any
-
 import onnx
 import onnxscript.optimizer
 
 from scripts import graphs, job
-
-ELEMENT_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
 
 
 def optimize(task: job.Job) -> None:
@@ -20,7 +16,7 @@ def optimize(task: job.Job) -> None:
         job.progress(f"optimizing {name}")
         model = onnxscript.optimizer.optimize(onnx.load(task.inputs["export"] / f"{name}.onnx"))
         write_paddings(model.graph)
-        name_ports(model.graph, component)
+        graphs.name_ports(model.graph, component)
         graphs.strip(model)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, task.out / f"{name}.onnx")
@@ -43,17 +39,6 @@ def write_paddings(graph: onnx.GraphProto) -> None:
         del node.attribute[:]
         node.attribute.extend(kept)
         node.attribute.append(onnx.helper.make_attribute("pads", before + [t - b for t, b in zip(total, before)]))
-
-
-def name_ports(graph: onnx.GraphProto, component: dict[str, Any]) -> None:
-    """Give the graph's inputs and outputs the recipe's order, dtypes and symbolic shapes."""
-    for ports, described in ((graph.input, component["inputs"]), (graph.output, component["outputs"])):
-        found, expected = [port.name for port in ports], [port["name"] for port in described]
-        if found != expected:
-            raise job.Refusal(f"expected the ports {expected} of the recipe, found {found} in the exported graph")
-        del ports[:]
-        ports.extend(onnx.helper.make_tensor_value_info(p["name"], ELEMENT_TYPES[p["dtype"]], p["shape"])
-                     for p in described)
 
 
 if __name__ == "__main__":

@@ -10,29 +10,31 @@ from typing import Any
 from scripts.job import Refusal
 
 PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int, "written_where?": str,
-        "decisions?": int}
+        "decisions?": int, "each?": int}
 PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
-    "attribution": str, "toolchain": str, "opset": int,
+    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "like?": str,
     "metadata?": {"*": str},
     "sources": {"seeded": {"*": object}, "tiny": {"*": object},
-                "custom": {"files?": [str], "checkpoint?": str, "others?": [str]}},
-    "components": {"*": {**PORTS, "stage": str}},
+                "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
+                           "vocab_size?": int}},
+    "components": {"*": {**PORTS, "stage": str, "variants?": [str]}},
     "steps?": {"*": PORTS},
-    "variants": {"*": {"method": str, "about": str, "domain?": str}},
+    "variants": {"*": {"method": str, "instead?": {"*": str}, "about": str, "domain?": str}},
     "lite?": {"*": {"components": [str], "method": str, "about": str}},
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
 DTYPES = ("float32", "int64")
-METHODS = ("none", "half-weights", "static-qdq", "dynamic-8bit")
+METHODS = ("none", "half-weights", "static-qdq", "dynamic-blocks", "dynamic-columns")
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
-CHECKPOINTS = ("tensorflow",)
+CHECKPOINTS = ("tensorflow", "t5x")
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
-METRICS = ("bytes", "max_error", "mean_error", "snr_db", "given_max_error", *ARGMAX_METRICS, *DECISION_METRICS)
+METRICS = ("bytes", "max_error", "mean_error", "p99_error", "snr_db", "equality", "given_max_error", *ARGMAX_METRICS,
+           *DECISION_METRICS)
 Where = tuple[str | int, ...]
 
 
@@ -51,11 +53,33 @@ def read(root: Path, model: str) -> dict[str, Any]:
         recipe = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Refusal(f"{path.relative_to(root)}: not TOML: {error}") from None
+    other = recipe.get("like")
+    if other == model or (other is not None and other not in models(root)):
+        raise Refusal(f"{path.relative_to(root)}:{line_of(text, ('like',))}: no other model {other!r}")
+    if other:
+        recipe = merged(tomllib.loads((root / "models" / other / "recipe.toml").read_text(encoding="utf-8")), recipe)
     flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root)
     if flaw:
         where, what = flaw
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, where)}: {what}")
+    for part in (*recipe["components"].values(), *recipe.get("steps", {}).values()):
+        for kind in ("inputs", "outputs"):
+            part[kind] = [one for port in part[kind] for one in numbered(port)]
     return recipe
+
+
+def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A recipe that is like another but for its own values, table by table."""
+    return {**base, **{key: merged(base[key], value) if isinstance(value, dict) and key in base else value
+                       for key, value in own.items()}}
+
+
+def numbered(port: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ports that one with `each` stands for, of that number; their group is its name."""
+    told = {key: value for key, value in port.items() if key != "each"}
+    if "each" not in port:
+        return [told]
+    return [dict(told, name=f"{port['name']}_{number}", group=port["name"]) for number in range(port["each"])]
 
 
 def find_flaw(value: Any, schema: Any, where: Where) -> tuple[Where, str] | None:
@@ -87,11 +111,13 @@ def find_flaw(value: Any, schema: Any, where: Where) -> tuple[Where, str] | None
 
 def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] | None:
     """The first place where a well-formed recipe names something that isn't there."""
-    if not (root / "images" / recipe["toolchain"] / "requirements.lock").is_file():
-        return ("toolchain",), f"no toolchain {recipe['toolchain']!r} in images/"
+    for key in ("toolchain", "exporter"):
+        if key in recipe and not (root / "images" / recipe[key] / "requirements.lock").is_file():
+            return (key,), f"no toolchain {recipe[key]!r} in images/"
     for name, variant in recipe["variants"].items():
-        if variant["method"] not in METHODS:
-            return ("variants", name, "method"), f"unknown method {variant['method']!r}; known are {', '.join(METHODS)}"
+        for method in (variant["method"], *variant.get("instead", {}).values()):
+            if method not in METHODS:
+                return ("variants", name, "method"), f"unknown method {method!r}; known are {', '.join(METHODS)}"
     for name, variant in recipe.get("lite", {}).items():
         if variant["method"] not in LITE_METHODS:
             return ("lite", name, "method"), (f"unknown method {variant['method']!r}; "
@@ -107,6 +133,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for name, component in recipe["components"].items():
         if component["stage"] not in ("export", "compose"):
             return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
+        if unknown := [one for one in component.get("variants", []) if one not in recipe["variants"]]:
+            return ("components", name, "variants"), f"{unknown[0]!r} is none of the variants"
     parts = [(table, name, part) for table in ("components", "steps") for name, part in recipe.get(table, {}).items()]
     for table, name, part in parts:
         inputs = [port["name"] for port in part["inputs"]]

@@ -2,9 +2,12 @@
 
 The recipe's [sources.custom] says `files`, names in one folder, or `checkpoint = "tensorflow"`:
 a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the train/ of a
-training run, or in an archive of either. Runs on Python 3.7 and later, without any framework.
+training run, or in an archive of either. Or it says `checkpoint = "t5x"`: a folder with a file
+`checkpoint` and a folder target.* for each large array, perhaps in a folder of checkpoints. Runs on
+Python 3.7 and later, without any framework.
 """
 
+import os
 import re
 import shutil
 import tarfile
@@ -32,10 +35,36 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
             raise Refusal("CHECKPOINT={}: expected {} in this folder, missing {}".format(
                 checkpoint, ", ".join(custom["files"]), ", ".join(missing)))
         return [checkpoint / name for name in custom["files"]]
+    if custom["checkpoint"] == "t5x":
+        folder = t5x_folder(checkpoint)
+        return [folder / "checkpoint"] + sorted(path for path in folder.glob("target.*/*") if path.is_file())
     if checkpoint.is_file() and checkpoint.suffix not in (".index", ".meta"):
         refuse_others(checkpoint, custom)
         return [checkpoint]
     return tensorflow_files(prefix_of(checkpoint), custom)
+
+
+def by_name(found: List[Path]) -> Dict[str, Path]:
+    """Files of one checkpoint by their names in its folder, such as target.encoder.encoder_norm.scale/.zarray."""
+    folder = os.path.commonpath([str(path.parent) for path in found])
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def t5x_folder(checkpoint: Path) -> Path:
+    """The folder of the T5X checkpoint that a path means: it, or the only checkpoint_<step> in it.
+
+    Raises Refusal where there is none, or several.
+    """
+    if (checkpoint / "checkpoint").is_file():
+        return checkpoint
+    steps = sorted(path.parent for path in checkpoint.glob("checkpoint_*/checkpoint"))
+    if len(steps) > 1:
+        raise Refusal("CHECKPOINT={}: expected one checkpoint, found {}: name one, for instance CHECKPOINT={}".format(
+            checkpoint, ", ".join(step.name for step in steps), steps[-1]))
+    if not steps:
+        raise Refusal("CHECKPOINT={}: expected the folder of a T5X checkpoint, with a file checkpoint in it, found "
+                      "none: give the folder that T5X wrote".format(checkpoint))
+    return steps[0]
 
 
 def prefix_of(checkpoint: Path) -> Path:
@@ -95,7 +124,7 @@ def refuse_others(place: Path, custom: Dict[str, Any]) -> None:
 def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
     """Put the checkpoint's files into a folder, from an archive if need be. Raises Refusal as files does."""
     found = files(checkpoint, custom)
-    if "checkpoint" in custom and found == [checkpoint]:
+    if custom.get("checkpoint") == "tensorflow" and found == [checkpoint]:
         unpacked = out / "unpacked"
         unpack(checkpoint, unpacked)
         inside = sorted({path.parent for path in unpacked.rglob("*.index")})
@@ -106,8 +135,9 @@ def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
             path.replace(out / path.name)
         shutil.rmtree(str(unpacked))
     else:
-        for path in found:
-            shutil.copyfile(str(path), str(out / path.name))
+        for name, path in by_name(found).items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(path), str(out / name))
 
 
 def unpack(archive: Path, folder: Path) -> None:

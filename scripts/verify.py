@@ -32,7 +32,7 @@ IN_TEXTS = re.compile(rf"{PLACE}|{TIME}|(^|[\s\"'=:])/[\w.-]+/")
 
 
 def verify(task: job.Job) -> None:
-    cases = reference.read(task.inputs["export"] / "reference.npz")
+    cases = reference.read(task.inputs.get("ask", task.inputs["export"]) / "reference.npz")
     artifacts, failures = [], []
     for component, variant, suffix in shipped(task.recipe):
         path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.{suffix}"
@@ -70,7 +70,7 @@ def verify(task: job.Job) -> None:
 def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Component, variant and file suffix of every artifact that a recipe makes."""
     for component in recipe["components"]:
-        for variant in recipe["variants"]:
+        for variant in job.variants_of(recipe, component):
             yield component, variant, "onnx"
         for variant, how in recipe.get("lite", {}).items():
             if component in how["components"]:
@@ -150,7 +150,7 @@ def measure(described: dict[str, Any], cases: reference.Cases, answers: Callable
                     sizes.setdefault(axis, set()).add(size)
         for port, found in zip(described["outputs"], returned):
             masks = arrays[port["written_where"]] if "written_where" in port else None
-            rows.append({"case": case, "port": port["name"],
+            rows.append({"case": case, "port": port.get("group", port["name"]),
                          **compare(arrays[port["name"]], found, port.get("classes"), masks, port.get("decisions"))})
     if frozen := sorted(axis for axis, seen in sizes.items() if len(seen) < 2):
         raise job.Refusal(f"the reference runs the axes {', '.join(frozen)} at one size only; "
@@ -165,7 +165,7 @@ def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
     classes: the axis of an argmax, if there is one. written: 1 where the model's word counts,
     0 where it was given (equal over classes); None where it counts everywhere. decisions: how
     many of the last axis, from its start, are 0 or 1, if any are.
-    max_error, mean_error: absolute. given_max_error: where given. snr_db: signal to error in
+    max_error, mean_error, p99_error (99 % are within it): absolute. equality: share of equal values. given_max_error: where given. snr_db: signal to error in
     dB, 200 where they are equal. argmax_mismatches: everywhere. agreement: share of equal
     argmaxes where written; agreement_above_median: of those whose margin between the two
     largest values reaches the median. decision_mismatches, decision_agreement: how many of the
@@ -176,7 +176,8 @@ def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
                           f"{np.count_nonzero(~np.isfinite(found))} of them not finite")
     error = np.abs(found.astype(np.float64) - expected)
     power = np.square(error).sum()
-    row = {"max_error": float(error.max()), "mean_error": float(error.mean()),
+    row = {"max_error": float(error.max(initial=0)), "mean_error": float(error.mean()),
+           "p99_error": float(np.quantile(error, 0.99)), "equality": float((error == 0).mean()),
            "snr_db": float(10 * np.log10(np.square(expected.astype(np.float64)).sum() / power)) if power else 200.0}
     if written is not None:
         row["given_max_error"] = float(error.max(initial=0, where=written == 0))

@@ -1,0 +1,122 @@
+"""MT3's arrays: which there must be, what sizes they tell, and a checkpoint's, every one accounted for.
+
+An array of the network (mt3/network.py) has a name such as encoder/layers_0/mlp/wi_0/kernel and a shape of sizes:
+kernels are [inputs, outputs]. How many heads share an attention's width no shape tells, so the width of a head
+must be given: 64 in both of the released models.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scripts import source, t5x
+from scripts.job import Refusal
+
+HEAD_DIM = 64
+CONFIGURATIONS = {1536: "mt3", 1664: "ismir2021"}  # by vocabulary
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Sizes(NamedTuple):
+    """The network's sizes, by upstream's names (T5Config in mt3/network.py)."""
+
+    emb_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    vocab_size: int
+    input_depth: int
+
+
+def read(checkpoint: Path, head_dim: int, vocab_size: int | None = None) -> tuple[dict[str, np.ndarray], Sizes]:
+    """The arrays of a T5X checkpoint, float32 by name, and their sizes.
+
+    bfloat16 is widened, which is exact. Raises Refusal where an array is missing, mis-shaped, damaged, not
+    finite, or not the network's; and where the vocabulary isn't the one that is asked for.
+    """
+    leaves = t5x.leaves(checkpoint)
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    sizes = sizes_of(shapes, head_dim)
+    if found := flaws(shapes, sizes):
+        raise Refusal(f"{checkpoint}: expected the {len(expected(sizes))} arrays of MT3's network, found "
+                      f"{'; '.join(found)}: give a checkpoint of this network with every array")
+    if vocab_size not in (None, sizes.vocab_size):
+        own, other = CONFIGURATIONS.get(vocab_size, "this model"), CONFIGURATIONS.get(sizes.vocab_size)
+        remedy = f"make {other} CHECKPOINT={checkpoint}" if other else "give a checkpoint of this model"
+        raise Refusal(f"{checkpoint}: expected {own}'s vocabulary of {vocab_size}, found {sizes.vocab_size}, "
+                      f"{f'which is {other}' + chr(39) + 's' if other else 'of neither mt3 nor ismir2021'}: {remedy}")
+    return {name: t5x.load(name, leaf).astype(np.float32, copy=False) for name, leaf in leaves.items()}, sizes
+
+
+def expected(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of a network, by name: 189 at the released sizes."""
+    values = {**sizes._asdict(), "width": sizes.num_heads * sizes.head_dim}
+    return {name: tuple(values[axis] for axis in axes)
+            for name, axes in axes_of(sizes.num_encoder_layers, sizes.num_decoder_layers).items()}
+
+
+def axes_of(encoder_layers: int, decoder_layers: int) -> dict[str, tuple[str, ...]]:
+    """What each array's axes count, by name; "width" is that of all heads of an attention together."""
+    axes: dict[str, tuple[str, ...]] = {
+        "encoder/continuous_inputs_projection/kernel": ("input_depth", "emb_dim"),
+        "encoder/encoder_norm/scale": ("emb_dim",),
+        "decoder/token_embedder/embedding": ("vocab_size", "emb_dim"),
+        "decoder/decoder_norm/scale": ("emb_dim",),
+        "decoder/logits_dense/kernel": ("emb_dim", "vocab_size"),
+    }
+    stacks = (("encoder", encoder_layers, {"attention": "attention"}),
+              ("decoder", decoder_layers, {"self_attention": "self_attention",
+                                           "encoder_decoder_attention": "cross_attention"}))
+    for stack, layers, attentions in stacks:
+        for layer in (f"{stack}/layers_{number}" for number in range(layers)):
+            for attention, norm in attentions.items():
+                axes[f"{layer}/pre_{norm}_layer_norm/scale"] = ("emb_dim",)
+                axes |= {f"{layer}/{attention}/{part}/kernel": ("emb_dim", "width") for part in ("query", "key", "value")}
+                axes[f"{layer}/{attention}/out/kernel"] = ("width", "emb_dim")
+            axes[f"{layer}/pre_mlp_layer_norm/scale"] = ("emb_dim",)
+            axes |= {f"{layer}/mlp/{part}/kernel": ("emb_dim", "mlp_dim") for part in ("wi_0", "wi_1")}
+            axes[f"{layer}/mlp/wo/kernel"] = ("mlp_dim", "emb_dim")
+    return axes
+
+
+def sizes_of(shapes: Shapes, head_dim: int) -> Sizes:
+    """The sizes that most of the arrays agree on; flaws tells which don't.
+
+    Raises Refusal where the arrays are of no such network, or their attentions not of whole heads.
+    """
+    layers = {stack: 1 + max((int(number) for name in shapes if name.startswith(f"{stack}/layers_")
+                              for number in [name.split("/")[1].removeprefix("layers_")]
+                              if number.isdecimal() and len(number) < 4), default=-1) for stack in ("encoder", "decoder")}
+    votes: dict[str, Counter[int]] = {}
+    for name, axes in axes_of(layers["encoder"], layers["decoder"]).items():
+        if len(shapes.get(name, ())) == len(axes):
+            for axis, size in zip(axes, shapes[name], strict=True):
+                votes.setdefault(axis, Counter())[size] += 1
+    found = {axis: counter.most_common(1)[0][0] for axis, counter in votes.items()}
+    lacking = {"emb_dim", "width", "mlp_dim", "vocab_size", "input_depth"} - set(found)
+    if lacking or 0 in layers.values():
+        raise Refusal(f"expected arrays of MT3's network, encoder/layers_0/… and decoder/layers_0/…, found "
+                      f"{t5x.listed(sorted(shapes))}: give a checkpoint of MT3")
+    width = found.pop("width")
+    if width % head_dim:
+        raise Refusal(f"expected attentions of whole heads, {head_dim} wide each, found attentions {width} wide: "
+                      "give a checkpoint of this model")
+    return Sizes(num_heads=width // head_dim, head_dim=head_dim, num_encoder_layers=layers["encoder"],
+                 num_decoder_layers=layers["decoder"], **found)
+
+
+def flaws(shapes: Shapes, sizes: Sizes) -> list[str]:
+    """What is wrong with the shapes of a network of these sizes, a line for each kind of flaw."""
+    known = expected(sizes)
+    missing = [name for name in known if name not in shapes]
+    extra = [name for name in shapes if name not in known]
+    other = [f"{name} is {list(shapes[name])}, expected {list(shape)}" for name, shape in known.items()
+             if shapes.get(name, shape) != shape]
+    return [f"{kind} {t5x.listed(names)}" for kind, names in (
+        (f"{len(missing)} missing:", missing), (f"{len(extra)} unknown:", extra), (f"{len(other)} of another shape:", other))
+            if names]
