@@ -3,7 +3,7 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO PLOT BASES BUILDER REGISTRY
+export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO PLOT BASES BUILDER REGISTRY T5X
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -12,7 +12,7 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play images images-verify push pull doctor lock clean $(stages) $(MODELS)
+.PHONY: help all test verify checksums bench play convert inspect images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -45,6 +45,13 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= T
 	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
 	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
 	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+
+convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
+	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$(MODEL)" \
+	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$(MODEL)/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
+
+inspect: ## T5X=path: a checkpoint's arrays, and the network that they are
+	@ENGINE=venv scripts/in torch python -m scripts.inspect -- "$$T5X"
 
 images: ## build the toolchains' images; TOOLCHAINS="torch" narrows, BASES=local needs no registry, BUILDER= chooses
 	@$(images) build $(TOOLCHAINS)

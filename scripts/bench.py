@@ -27,8 +27,8 @@ THREADS = (1, 2)
 class Contestant:
     """A process that holds one side's models and times one of them each time it is asked."""
 
-    def __init__(self, toolchain: str, side: str, model: str, folder: Path, threads: int):
-        words = ["python", "-m", "scripts.contestant", side, model, str(folder), str(threads)]
+    def __init__(self, toolchain: str, side: str, code: str, folder: Path, threads: int):
+        words = ["python", "-m", "scripts.contestant", side, code, str(folder), str(threads)]
         self.log = ROOT / folder / f"bench-{side}.log"
         self.process = subprocess.Popen([ROOT / "scripts/in", toolchain, *words], cwd=ROOT, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"))
@@ -63,7 +63,7 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     medians: dict[str, dict[str, float]] = {}
     for threads in THREADS:
         print(f"{model}, threads: {threads}", flush=True)
-        sides = [Contestant(toolchain, side, model, folder, threads)
+        sides = [Contestant(toolchain, side, told.get("like", model), folder, threads)
                  for toolchain, side in ((own, "original"), ("torch", "onnx"))]
         entries = [(side, name) for side in sides for name in side.names]
         times: dict[str, list[float]] = {name: [] for _, name in entries}
@@ -77,9 +77,12 @@ def bench(model: str, weights: str) -> dict[str, Any]:
             side.leave()
         for name, measured in times.items():
             medians.setdefault(name, {})[str(threads)] = statistics.median(measured)
-    order = ["original", "naive export", *told["variants"], *(f"{name} tflite" for name in told.get("lite", {}))]
-    medians = {f"{component}/{name}": medians[f"{component}/{name}"] for component in told["components"]
-               for name in order if f"{component}/{name}" in medians}
+    works = [name.split("/")[0] for name in medians]
+    own = [*told["variants"], *(f"{name} tflite" for name in told.get("lite", {}))]
+    rivals = [name.split("/")[1] for name in medians]
+    order = list(dict.fromkeys(["original", *(name for name in rivals if name not in own), *own]))
+    medians = {f"{work}/{name}": medians[f"{work}/{name}"] for work in dict.fromkeys(works)
+               for name in order if f"{work}/{name}" in medians and f"{work}/original" in medians}
     return {"model": model, "weights": weights, "date": datetime.date.today().isoformat(), "machine": machine(),
             "rounds": ROUNDS, "medians": medians}
 
@@ -102,10 +105,10 @@ def table(result: dict[str, Any]) -> list[str]:
              "|---|---|" + "---:|---:|" * len(THREADS)]
     medians = result["medians"]
     for name, measured in medians.items():
-        component, contestant = name.split("/")
-        original = medians[f"{component}/original"]
+        work, contestant = name.split("/")
+        original = medians[f"{work}/original"]
         cells = [f"{measured[str(t)]:.1f} | {original[str(t)] / measured[str(t)]:.2f}x" for t in THREADS]
-        lines.append(f"| {component} | {contestant} | {' | '.join(cells)} |")
+        lines.append(f"| {work} | {contestant} | {' | '.join(cells)} |")
     return lines
 
 

@@ -1,12 +1,15 @@
 """One side of a bench (Python 3.7 and later): python -m scripts.contestant SIDE MODEL FOLDER THREADS
 
 SIDE is `original`, the model's bench.py in its own toolchain with the artifacts for TensorFlow
-Lite beside it, or `onnx`, the artifacts of a build in ONNX Runtime. Prints the names
-`<component>/<contestant>` that it can run as JSON; then, for each name read from standard
-input, runs it a few times and prints the milliseconds of a call.
+Lite beside it, or `onnx`, the artifacts of a build in ONNX Runtime, with the model's
+bench_torch.py beside them if it has one. MODEL is the one whose modules these are. Prints the
+names `<work>/<contestant>` that it can run as JSON; then, for each name read from standard input,
+runs it a few times and prints the milliseconds of a call. A work is named for its component, and
+what comes after a comma.
 """
 
 import importlib
+import importlib.util
 import json
 import statistics
 import sys
@@ -24,15 +27,19 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
     options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
     feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
 
-    def call(path: Path, component: str) -> Callable[[], Any]:
+    def call(path: Path, work: str) -> Callable[[], Any]:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, feeds[component])
+        return lambda: session.run(None, feeds[work])
 
-    calls = {"{}/naive export".format(path.stem): call(path, path.stem)
-             for path in sorted((folder / "export").glob("*.onnx")) if path.stem in feeds}
+    calls = {}
+    if not (folder / "ask").is_dir():  # where the graphs were built for their purpose, there is no naive export
+        calls = {"{}/naive export".format(path.stem): call(path, path.stem)
+                 for path in sorted((folder / "export").glob("*.onnx")) if path.stem in feeds}
     for path in sorted((folder / "compose").glob("*.onnx")):
         _, component, variant = path.stem.split("-")
-        calls["{}/{}".format(component, variant)] = call(path, component)
+        for work in feeds:
+            if work.split(",")[0] == component:
+                calls["{}/{}".format(work, variant)] = call(path, work)
     return calls
 
 
@@ -50,24 +57,26 @@ def lite_artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    """The median of three calls, after one that warms the caches up again."""
-    call()
-    times = []
-    for _ in range(3):
+    """The median of three calls, after one that warms the caches up again; of one that takes seconds, its own."""
+    def timed() -> float:
         started = time.perf_counter()
         call()
-        times.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(times)
+        return (time.perf_counter() - started) * 1e3
+
+    first = timed()
+    return first if first > 1000 else statistics.median(timed() for _ in range(3))
 
 
 def main() -> None:
     side, model, folder, threads = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     if side == "original":
-        original = importlib.import_module("models.{}.bench".format(model)).original(folder / "fetch", threads)
-        calls = {"{}/original".format(component): call for component, call in original.items()}
+        calls = importlib.import_module("models.{}.bench".format(model)).original(folder / "fetch", threads)
         calls.update(lite_artifacts(model, folder, threads))
     else:
         calls = artifacts(model, folder, threads)
+        if importlib.util.find_spec("models.{}.bench_torch".format(model)):
+            rivals = importlib.import_module("models.{}.bench_torch".format(model)).rivals
+            calls.update(rivals(folder / "fetch", threads))
     print(json.dumps(list(calls)), flush=True)
     for line in sys.stdin:
         print(milliseconds(calls[line.strip()]), flush=True)

@@ -2,8 +2,8 @@
 
 Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
 loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
-`dynamic-columns` stores the weights of products in 8 bits, in standard operators; `dynamic-blocks`
-those of LSTMs and products, for ONNX Runtime's kernels.
+`byte-weights` stores the weights of products in 8 bits and widens them when loaded; `dynamic-blocks`
+stores those of LSTMs and products in 8 bits, for ONNX Runtime's kernels.
 """
 
 import logging
@@ -54,9 +54,33 @@ def half_weights(task: job.Job, component: str, source: Path, target: Path) -> N
                               "leave fp16 out of the recipe")
         tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), name + ".half"))
         casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name + ".widen", to=onnx.TensorProto.FLOAT))
+    save_widened(model, casts, target)
+
+
+def byte_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
+    """Store the matrix of each product as int8 with a scale a column, followed by what runtimes fold away."""
+    model = onnx.load(source)
+    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    scales, nodes = [], []
+    for tensor in model.graph.initializer:
+        if tensor.name not in factors or len(tensor.dims) != 2:
+            continue
+        name, array = tensor.name, onnx.numpy_helper.to_array(tensor)
+        largest = np.abs(array).max(axis=0)
+        scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(array / scale).astype(np.int8), name + ".byte"))
+        scales.append(onnx.numpy_helper.from_array(scale, name + ".scale"))
+        nodes += [onnx.helper.make_node("Cast", [tensor.name], [name + ".wide"], to=onnx.TensorProto.FLOAT),
+                  onnx.helper.make_node("Mul", [name + ".wide", name + ".scale"], [name])]
+    model.graph.initializer.extend(scales)
+    save_widened(model, nodes, target)
+
+
+def save_widened(model: onnx.ModelProto, widening: list[onnx.NodeProto], target: Path) -> None:
+    """Save a model with the nodes that widen its weights before all others."""
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend(casts + nodes)
+    model.graph.node.extend(widening + nodes)
     onnx.save(model, target)
 
 
@@ -110,24 +134,12 @@ def dynamic_blocks(task: job.Job, component: str, source: Path, target: Path) ->
     onnx.save(quantized, target)
 
 
-def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -> None:
-    """8-bit weights, signed, a scale a column; activations are rounded to 8 bits as they come, unsigned.
-
-    Products of two activations stay in float32. Fastest where many rows are multiplied at once.
-    """
-    quantize_dynamic(source, target, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
-                     extra_options={"MatMulConstBOnly": True})
-    quantized = onnx.load(target)
-    graphs.strip(quantized)
-    onnx.save(quantized, target)
-
-
 METHODS: dict[str, Callable[[job.Job, str, Path, Path], Any]] = {
     "none": copy,
     "half-weights": half_weights,
+    "byte-weights": byte_weights,
     "static-qdq": static_qdq,
     "dynamic-blocks": dynamic_blocks,
-    "dynamic-columns": dynamic_columns,
 }
 
 if __name__ == "__main__":

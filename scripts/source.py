@@ -37,7 +37,7 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
         return [checkpoint / name for name in custom["files"]]
     if custom["checkpoint"] == "t5x":
         folder = t5x_folder(checkpoint)
-        return [folder / "checkpoint"] + sorted(path for path in folder.glob("target.*/*") if path.is_file())
+        return [folder / "checkpoint", *sorted(path for path in folder.glob("target.*/*") if path.is_file())]
     if checkpoint.is_file() and checkpoint.suffix not in (".index", ".meta"):
         refuse_others(checkpoint, custom)
         return [checkpoint]

@@ -43,31 +43,43 @@ def leaves(folder: Path) -> dict[str, Leaf]:
     Raises Refusal naming what isn't as T5X writes it.
     """
     try:
-        told = msgpack.unpackb((folder / "checkpoint").read_bytes(), ext_hook=extension, strict_map_key=False)
+        told = msgpack.unpackb((folder / "checkpoint").read_bytes(), ext_hook=extension, object_pairs_hook=unique,
+                               max_array_len=1000)
         target = told["optimizer"]["target"]
+        if not isinstance(target, Mapping) or not target:
+            raise ValueError("no arrays")
     except Exception as error:  # msgpack raises whatever a damaged file leads it into
         raise Refusal(f"{folder / 'checkpoint'}: expected the msgpack of a T5X checkpoint, with optimizer and target, "
                       f"found one that can't be read ({type(error).__name__}): fetch it again") from error
-    found = {leaf.name: leaf for leaf in walk(folder, target, ())}
+    found = {leaf.name: leaf for leaf in walk(folder, target)}
     named = {leaf.folder for leaf in found.values()}
     if strays := sorted(path.name for path in folder.glob("target.*") if path not in named):
-        raise Refusal(f"{folder}: expected folders of the arrays that its checkpoint names, found {listed(strays)} too: "
-                      "these don't belong together, fetch it again")
+        raise Refusal(f"{folder}: expected folders of the arrays that its checkpoint names, found {listed(strays)} "
+                      "too: these don't belong together, fetch it again")
     return found
 
 
-def walk(folder: Path, node: Any, path: tuple[str, ...]) -> Iterator[Leaf]:
-    name = "/".join(path)
-    if isinstance(node, np.ndarray):
-        yield Leaf(name, node.shape, node.dtype, node, None)
-    elif isinstance(node, Mapping) and "kvstore" in node:
-        yield stored(folder / ".".join(("target", *path)), name)
-    elif isinstance(node, Mapping) and all(isinstance(key, str) and re.fullmatch(r"\w+", key) for key in node):
-        for key, child in node.items():
-            yield from walk(folder, child, (*path, key))
-    else:
-        raise Refusal(f"{folder / 'checkpoint'}: expected arrays under target, found {type(node).__name__} at "
-                      f"{name or 'its root'}: fetch it again")
+def unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def walk(folder: Path, target: Any) -> Iterator[Leaf]:
+    """The leaves of the target, however deep they lie."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), target)]
+    while waiting:
+        path, node = waiting.pop()
+        name = "/".join(path)
+        if isinstance(node, np.ndarray):
+            yield Leaf(name, node.shape, node.dtype, node, None)
+        elif isinstance(node, Mapping) and "kvstore" in node:
+            yield stored(folder / ".".join(("target", *path)), name)
+        elif isinstance(node, Mapping) and all(isinstance(key, str) and re.fullmatch(r"\w+", key) for key in node):
+            waiting += [((*path, key), child) for key, child in reversed(node.items())]
+        else:
+            raise Refusal(f"{folder / 'checkpoint'}: expected arrays under target, found {type(node).__name__} at "
+                          f"{name or 'its root'}: fetch it again")
 
 
 def extension(code: int, data: bytes) -> Any:
@@ -105,8 +117,8 @@ def load(name: str, leaf: Leaf) -> np.ndarray:
     """A leaf's array, in the dtype that is stored. Raises Refusal on a missing or damaged chunk, NaN or infinity."""
     array = leaf.inline if leaf.folder is None else from_chunks(leaf)
     if array.dtype.kind not in "fV" or not np.isfinite(array.astype(np.float32)).all():
-        raise Refusal(f"{leaf.name}: expected finite numbers, found NaN or infinity: the weights are damaged, fetch them "
-                      "again or train them again")
+        raise Refusal(f"{leaf.name}: expected finite numbers, found NaN or infinity: the weights are damaged, fetch "
+                      "them again or train them again")
     return array
 
 

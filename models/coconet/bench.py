@@ -28,9 +28,9 @@ def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
 
     denoise, harmonize = feeds["denoiser"], feeds["harmonizer"]
     return {
-        "denoiser": lambda: network.run(["logits:0", "probabilities:0"], {
+        "denoiser/original": lambda: network.run(["logits:0", "probabilities:0"], {
             "pianorolls:0": denoise["pianorolls"], "masks:0": denoise["masks"]}),
-        "harmonizer": lambda: sampler.run(
+        "harmonizer/original": lambda: sampler.run(
             harmonize["pianorolls"] > 0, harmonize["masks"],
             total_gibbs_steps=int(harmonize["steps"]), temperature=float(harmonize["temperature"])),
     }

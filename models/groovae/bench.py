@@ -26,4 +26,4 @@ def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
         feed = {name + ":0": array for name, array in inputs.bench()[component].items()}
         return lambda: session.run(OUTPUTS[component], feed)
 
-    return {component: call(component) for component in OUTPUTS}
+    return {"{}/original".format(component): call(component) for component in OUTPUTS}

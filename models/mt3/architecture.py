@@ -37,10 +37,10 @@ class Attention(nn.Module):
 
     def __init__(self, sizes: Sizes):
         super().__init__()
-        width = sizes.num_heads * sizes.head_dim
-        self.head_dim = sizes.head_dim
-        self.query, self.key, self.value = (dense(sizes.emb_dim, width) for _ in range(3))
-        self.out = dense(width, sizes.emb_dim)
+        width = sizes["num_heads"] * sizes["head_dim"]
+        self.head_dim = sizes["head_dim"]
+        self.query, self.key, self.value = (dense(sizes["emb_dim"], width) for _ in range(3))
+        self.out = dense(width, sizes["emb_dim"])
 
     def heads(self, x: Tensor) -> Tensor:
         """[batch, time, width] → [batch, heads, time, head_dim]"""
@@ -51,15 +51,16 @@ class Attention(nn.Module):
         return self.heads(self.key(seen)), self.heads(self.value(seen))
 
     def forward(self, x: Tensor, state: State, causal: bool = False) -> Tensor:
-        attended = functional.scaled_dot_product_attention(self.heads(self.query(x)), *state, is_causal=causal, scale=1.0)
+        query = self.heads(self.query(x))
+        attended = functional.scaled_dot_product_attention(query, *state, is_causal=causal, scale=1.0)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.wi_0, self.wi_1 = (dense(sizes.emb_dim, sizes.mlp_dim) for _ in range(2))
-        self.wo = dense(sizes.mlp_dim, sizes.emb_dim)
+        self.wi_0, self.wi_1 = (dense(sizes["emb_dim"], sizes["mlp_dim"]) for _ in range(2))
+        self.wo = dense(sizes["mlp_dim"], sizes["emb_dim"])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.wo(functional.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x))
@@ -68,7 +69,7 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.pre_attention_layer_norm, self.pre_mlp_layer_norm = norm(sizes.emb_dim), norm(sizes.emb_dim)
+        self.pre_attention_layer_norm, self.pre_mlp_layer_norm = norm(sizes["emb_dim"]), norm(sizes["emb_dim"])
         self.attention, self.mlp = Attention(sizes), FeedForward(sizes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,9 +81,9 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.pre_self_attention_layer_norm, self.self_attention = norm(sizes.emb_dim), Attention(sizes)
-        self.pre_cross_attention_layer_norm, self.encoder_decoder_attention = norm(sizes.emb_dim), Attention(sizes)
-        self.pre_mlp_layer_norm, self.mlp = norm(sizes.emb_dim), FeedForward(sizes)
+        self.pre_self_attention_layer_norm, self.self_attention = norm(sizes["emb_dim"]), Attention(sizes)
+        self.pre_cross_attention_layer_norm, self.encoder_decoder_attention = norm(sizes["emb_dim"]), Attention(sizes)
+        self.pre_mlp_layer_norm, self.mlp = norm(sizes["emb_dim"]), FeedForward(sizes)
 
     def forward(self, x: Tensor, heard: State, past: State | None = None) -> tuple[Tensor, State]:
         """All tokens at once, or one that follows the past; with the keys and values of all tokens so far."""
@@ -98,9 +99,9 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.continuous_inputs_projection = dense(sizes.input_depth, sizes.emb_dim)
-        self.layers = nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.num_encoder_layers))
-        self.encoder_norm = norm(sizes.emb_dim)
+        self.continuous_inputs_projection = dense(sizes["input_depth"], sizes["emb_dim"])
+        self.layers = nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes["num_encoder_layers"]))
+        self.encoder_norm = norm(sizes["emb_dim"])
 
     def forward(self, mel: Tensor) -> Tensor:
         x = self.continuous_inputs_projection(mel)
@@ -113,10 +114,10 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.token_embedder = nn.Embedding(sizes.vocab_size, sizes.emb_dim)
-        self.layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.num_decoder_layers))
-        self.decoder_norm = norm(sizes.emb_dim)
-        self.logits_dense = dense(sizes.emb_dim, sizes.vocab_size)
+        self.token_embedder = nn.Embedding(sizes["vocab_size"], sizes["emb_dim"])
+        self.layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes["num_decoder_layers"]))
+        self.decoder_norm = norm(sizes["emb_dim"])
+        self.logits_dense = dense(sizes["emb_dim"], sizes["vocab_size"])
 
     def hear(self, encoded: Tensor) -> list[State]:
         """Each layer's keys and values of the encoder's output."""
@@ -138,7 +139,7 @@ class Transcriber(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
         self.encoder, self.decoder = Encoder(sizes), Decoder(sizes)
-        self.emb_dim = sizes.emb_dim
+        self.emb_dim = sizes["emb_dim"]
 
     def encode(self, mel: Tensor) -> Tensor:
         """Log-mel frames float32 [batch, frames, input_depth] → [batch, frames, emb_dim]"""
@@ -151,9 +152,10 @@ class Transcriber(nn.Module):
 
     @torch.inference_mode()
     def generate(self, mel: Tensor, length: int) -> Tensor:
-        """The likeliest token after those before it, `length` times, whether or not a sequence ended: int64 [batch, length].
+        """The likeliest token after those before it, `length` times: int64 [batch, length].
 
-        mel: float32 [batch, frames, input_depth]. temperature_sample in t5x/decoding.py, at temperature 0.
+        What follows 1, the end of a row, means nothing. mel: float32 [batch, frames, input_depth].
+        temperature_sample in t5x/decoding.py, at temperature 0.
         """
         heard = self.decoder.hear(self.encode(mel))
         positions = sinusoids(length, self.emb_dim)

@@ -17,14 +17,13 @@ from models.mt3.weights import read
 from scripts.job import progress
 
 # What the decoder is asked about: sequences, frames, and how many tokens come before.
-QUESTIONS = {"many": (32, 16, (0, 3, 11, 24)), "one": (1, inputs.SEGMENT, (5,))}
+QUESTIONS = {"many": (128, 16, (7,)), "one": (1, inputs.SEGMENT, (0, 5))}
 Answers = dict[str, Mapping[str, np.ndarray]]
 
 
 def ask(source: Path, out: Path, recipe: dict[str, Any]) -> None:
     """Write reference.npz. Raises Refusal on a bad checkpoint."""
-    arrays, told = read(source, inputs.HEAD_DIM, recipe["sources"]["custom"]["vocab_size"])
-    sizes = told._asdict()
+    arrays, sizes = read(source, recipe["sources"]["custom"]["vocab_size"])
     answers: Answers = {}
     for name, answer in (("frontend", frontend), ("encoder", encoder), ("decoder", decoder),
                          ("transcriber", transcriber)):

@@ -6,15 +6,15 @@ from typing import Any
 import onnx
 
 from models.mt3 import components
-from models.mt3.inputs import HEAD_DIM, HEADS, LAYERS
+from models.mt3.inputs import HEADS, LAYERS
 from models.mt3.weights import read
 from scripts.job import Refusal, progress
 
 
 def export(source: Path, out: Path, recipe: dict[str, Any]) -> None:
     """Write frontend.onnx, encoder.onnx and decoder.onnx. Raises Refusal on a bad checkpoint."""
-    arrays, sizes = read(source, HEAD_DIM, recipe["sources"]["custom"]["vocab_size"])
-    found = sizes.num_heads, sizes.num_encoder_layers, sizes.num_decoder_layers
+    arrays, sizes = read(source, recipe["sources"]["custom"]["vocab_size"])
+    found = tuple(sizes[name] for name in ("num_heads", "num_encoder_layers", "num_decoder_layers"))
     if found != (HEADS, LAYERS, LAYERS):
         raise Refusal(f"expected {HEADS} heads and {LAYERS} layers of encoder and decoder, which the recipe's ports are "
                       f"for, found {' and '.join(map(str, found))}: give a checkpoint of this model")

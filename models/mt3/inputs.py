@@ -27,6 +27,16 @@ def sounds(name: str, batch: int, frames: int) -> np.ndarray:
     return (np.round((0.2 * notes * np.exp(-3 * (time % 0.5)) + 0.01 * noise) * 32767) / 32768).astype(np.float32)
 
 
+def bench() -> dict[str, dict[str, np.ndarray]]:
+    """What the bench feeds, by work: a segment, eight of them, and one that much is to be written of."""
+    def work(batch: int, length: int) -> dict[str, np.ndarray]:
+        return {"mel": mels("bench 0", batch, SEGMENT), "length": np.array(length)}
+
+    return {"frontend": {"samples": sounds("bench", 1, SEGMENT)}, "encoder": {"mel": mels("bench 0", 1, SEGMENT)},
+            "transcriber, 200 tokens": work(1, 200), "transcriber, 800 tokens": work(1, 800),
+            "transcriber, 8 x 100 tokens": work(8, 100)}
+
+
 def tokens(name: str, batch: int, time: int, vocabulary: int) -> np.ndarray:
     """Tokens to be taught, int64 [batch, time], the first 0."""
     drawn = (seeded_uniform("mt3/tokens/" + name, (batch, time)).astype(np.float64) + 1) / 2

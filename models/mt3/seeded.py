@@ -37,17 +37,17 @@ def weight(name: str, shape: Sequence[int]) -> np.ndarray:
         return uniform
     kernel = uniform * np.float32(np.sqrt(3 / shape[0]))
     if name == "decoder/logits_dense/kernel":
-        kernel[:, END] *= np.float32(3)
+        kernel[:, END] *= np.float32(1.5)
     return kernel
 
 
-def write(folder: Path, sizes: dict[str, Any], value: Callable[[str, Sequence[int]], np.ndarray] = weight) -> None:
-    """Write a checkpoint in the upstream's layout: sizes are those of weights.Sizes, by name.
+def write(folder: Path, sizes: Sizes, value: Callable[[str, Sequence[int]], np.ndarray] = weight) -> None:
+    """Write a checkpoint in the upstream's layout: sizes by upstream's names.
 
     value(name, shape) gives each of the network's arrays, float32.
     """
     tree: dict[str, Any] = {}
-    for name, shape in sorted(expected(Sizes(**sizes)).items()):
+    for name, shape in sorted(expected(sizes).items()):
         array = value(name, shape).astype("<f4", copy=False)
         *names, last = name.split("/")
         branch = tree

@@ -2,62 +2,57 @@
 
 An array of the network (mt3/network.py) has a name such as encoder/layers_0/mlp/wi_0/kernel and a shape of sizes:
 kernels are [inputs, outputs]. How many heads share an attention's width no shape tells, so the width of a head
-must be given: 64 in both of the released models.
+must be known: 64 in both of the released models.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from models.mt3.inputs import HEAD_DIM
 from scripts import source, t5x
 from scripts.job import Refusal
 
-HEAD_DIM = 64
 CONFIGURATIONS = {1536: "mt3", 1664: "ismir2021"}  # by vocabulary
 Shapes = Mapping[str, tuple[int, ...]]
+Sizes = Mapping[str, int]  # by upstream's names: emb_dim, num_heads, head_dim, mlp_dim, num_encoder_layers, …
 
 
-class Sizes(NamedTuple):
-    """The network's sizes, by upstream's names (T5Config in mt3/network.py)."""
-
-    emb_dim: int
-    num_heads: int
-    head_dim: int
-    mlp_dim: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    vocab_size: int
-    input_depth: int
-
-
-def read(checkpoint: Path, head_dim: int, vocab_size: int | None = None) -> tuple[dict[str, np.ndarray], Sizes]:
+def read(checkpoint: Path, vocab_size: int | None = None, head_dim: int = HEAD_DIM
+         ) -> tuple[dict[str, np.ndarray], Sizes]:
     """The arrays of a T5X checkpoint, float32 by name, and their sizes.
 
     bfloat16 is widened, which is exact. Raises Refusal where an array is missing, mis-shaped, damaged, not
     finite, or not the network's; and where the vocabulary isn't the one that is asked for.
     """
-    leaves = t5x.leaves(checkpoint)
+    folder = source.t5x_folder(checkpoint)
+    leaves = t5x.leaves(folder)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     sizes = sizes_of(shapes, head_dim)
     if found := flaws(shapes, sizes):
-        raise Refusal(f"{checkpoint}: expected the {len(expected(sizes))} arrays of MT3's network, found "
+        raise Refusal(f"{folder}: expected the {len(expected(sizes))} arrays of MT3's network, found "
                       f"{'; '.join(found)}: give a checkpoint of this network with every array")
-    if vocab_size not in (None, sizes.vocab_size):
-        own, other = CONFIGURATIONS.get(vocab_size, "this model"), CONFIGURATIONS.get(sizes.vocab_size)
-        remedy = f"make {other} CHECKPOINT={checkpoint}" if other else "give a checkpoint of this model"
-        raise Refusal(f"{checkpoint}: expected {own}'s vocabulary of {vocab_size}, found {sizes.vocab_size}, "
-                      f"{f'which is {other}' + chr(39) + 's' if other else 'of neither mt3 nor ismir2021'}: {remedy}")
+    if vocab_size not in (None, sizes["vocab_size"]):
+        raise Refusal(f"{folder}: expected {called(vocab_size)}, found {called(sizes['vocab_size'])}: give another "
+                      f"checkpoint, or make {CONFIGURATIONS.get(sizes['vocab_size'], 'its own model')} "
+                      f"CHECKPOINT={checkpoint}")
     return {name: t5x.load(name, leaf).astype(np.float32, copy=False) for name, leaf in leaves.items()}, sizes
+
+
+def called(vocab_size: int) -> str:
+    """A vocabulary by its size and the configuration that has it."""
+    owner = f"{CONFIGURATIONS[vocab_size]}'s" if vocab_size in CONFIGURATIONS else "a"
+    return f"{owner} vocabulary of {vocab_size}"
 
 
 def expected(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """The shape of every array of a network, by name: 189 at the released sizes."""
-    values = {**sizes._asdict(), "width": sizes.num_heads * sizes.head_dim}
+    values = {**sizes, "width": sizes["num_heads"] * sizes["head_dim"]}
     return {name: tuple(values[axis] for axis in axes)
-            for name, axes in axes_of(sizes.num_encoder_layers, sizes.num_decoder_layers).items()}
+            for name, axes in axes_of(sizes["num_encoder_layers"], sizes["num_decoder_layers"]).items()}
 
 
 def axes_of(encoder_layers: int, decoder_layers: int) -> dict[str, tuple[str, ...]]:
@@ -76,7 +71,8 @@ def axes_of(encoder_layers: int, decoder_layers: int) -> dict[str, tuple[str, ..
         for layer in (f"{stack}/layers_{number}" for number in range(layers)):
             for attention, norm in attentions.items():
                 axes[f"{layer}/pre_{norm}_layer_norm/scale"] = ("emb_dim",)
-                axes |= {f"{layer}/{attention}/{part}/kernel": ("emb_dim", "width") for part in ("query", "key", "value")}
+                axes |= {f"{layer}/{attention}/{part}/kernel": ("emb_dim", "width")
+                         for part in ("query", "key", "value")}
                 axes[f"{layer}/{attention}/out/kernel"] = ("width", "emb_dim")
             axes[f"{layer}/pre_mlp_layer_norm/scale"] = ("emb_dim",)
             axes |= {f"{layer}/mlp/{part}/kernel": ("emb_dim", "mlp_dim") for part in ("wi_0", "wi_1")}
@@ -89,9 +85,9 @@ def sizes_of(shapes: Shapes, head_dim: int) -> Sizes:
 
     Raises Refusal where the arrays are of no such network, or their attentions not of whole heads.
     """
-    layers = {stack: 1 + max((int(number) for name in shapes if name.startswith(f"{stack}/layers_")
-                              for number in [name.split("/")[1].removeprefix("layers_")]
-                              if number.isdecimal() and len(number) < 4), default=-1) for stack in ("encoder", "decoder")}
+    layers = {stack: 1 + max((int(name.split("/")[1][len("layers_"):]) for name in shapes
+                              if re.match(stack + r"/layers_\d{1,3}/", name)), default=-1)
+              for stack in ("encoder", "decoder")}
     votes: dict[str, Counter[int]] = {}
     for name, axes in axes_of(layers["encoder"], layers["decoder"]).items():
         if len(shapes.get(name, ())) == len(axes):
@@ -106,8 +102,8 @@ def sizes_of(shapes: Shapes, head_dim: int) -> Sizes:
     if width % head_dim:
         raise Refusal(f"expected attentions of whole heads, {head_dim} wide each, found attentions {width} wide: "
                       "give a checkpoint of this model")
-    return Sizes(num_heads=width // head_dim, head_dim=head_dim, num_encoder_layers=layers["encoder"],
-                 num_decoder_layers=layers["decoder"], **found)
+    return {**found, "num_heads": width // head_dim, "head_dim": head_dim, "num_encoder_layers": layers["encoder"],
+            "num_decoder_layers": layers["decoder"]}
 
 
 def flaws(shapes: Shapes, sizes: Sizes) -> list[str]:
@@ -117,6 +113,5 @@ def flaws(shapes: Shapes, sizes: Sizes) -> list[str]:
     extra = [name for name in shapes if name not in known]
     other = [f"{name} is {list(shapes[name])}, expected {list(shape)}" for name, shape in known.items()
              if shapes.get(name, shape) != shape]
-    return [f"{kind} {t5x.listed(names)}" for kind, names in (
-        (f"{len(missing)} missing:", missing), (f"{len(extra)} unknown:", extra), (f"{len(other)} of another shape:", other))
-            if names]
+    kinds = {"missing": missing, "unknown": extra, "of another shape": other}
+    return [f"{len(names)} {kind}: {t5x.listed(names)}" for kind, names in kinds.items() if names]

@@ -1,6 +1,7 @@
 """Keys follow the code that a stage runs, and hashes follow the bytes."""
 
 import ast
+import json
 import os
 
 import pytest
@@ -47,3 +48,20 @@ def test_a_damaged_store_of_hashes_is_begun_anew(tmp_path):
     (tmp_path / "store").write_text("{")
     (tmp_path / "file").write_text("one")
     assert manifest.Hashes(tmp_path / "store")(tmp_path / "file") == manifest.sha256(tmp_path / "file")
+
+
+def test_a_stages_files_in_folders_are_described_and_guarded(tmp_path):
+    (tmp_path / "target.w").mkdir()
+    for name in ("target.w/.zarray", "target.w/0.0", "target.w/manifest.json", "checkpoint", "timing.json"):
+        (tmp_path / name).write_text(name)
+    outputs, evidence = manifest.describe(tmp_path, manifest.sha256)
+    names = [file["file"] for file in outputs]
+    assert names == ["checkpoint", "target.w/.zarray", "target.w/0.0", "target.w/manifest.json"] and not evidence
+    (tmp_path / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+    (tmp_path / "timing.json").write_text(json.dumps({"evidence": evidence}))
+    assert manifest.damage(tmp_path, manifest.sha256) is None
+    (tmp_path / "target.w/0.1").write_text("stray")
+    assert "target.w/0.1 doesn't belong" in manifest.damage(tmp_path, manifest.sha256)
+    (tmp_path / "target.w/0.1").unlink()
+    (tmp_path / "target.w/.zarray").write_text("changed")
+    assert "target.w/.zarray is damaged" in manifest.damage(tmp_path, manifest.sha256)
