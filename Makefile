@@ -3,7 +3,7 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO PLOT BASES BUILDER REGISTRY T5X
+export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT BASES BUILDER REGISTRY T5X
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -40,11 +40,11 @@ checksums: ## record what was built, after an intended change
 bench: ## artifacts against the original framework, one run, ratios: a table and a picture
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
-play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= TEMPO= PLOT=1
+play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= TEMPO= DECODE= PLOT=1
 	@$(if $(filter $(MODELS),$(firstword $(MODEL))),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
 	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
 	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
-	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$(MODEL)" \
