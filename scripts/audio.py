@@ -49,8 +49,8 @@ def blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
             for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
                 done += len(block)
                 if not np.isfinite(block).all():
-                    raise Refusal(f"{path}: expected sound, found what are no numbers after {done / file.samplerate:.1f} "
-                                  "seconds: save it again")
+                    raise Refusal(f"{path}: expected sound, found what are no numbers after "
+                                  f"{done / file.samplerate:.1f} seconds: save it again")
                 yield block.mean(axis=1), file.samplerate
     except soundfile.SoundFileError as error:
         raise Refusal(f"{path}: expected a recording (WAV, FLAC, Ogg, MP3), found a file that can't be read"

@@ -69,7 +69,8 @@ class Build:
 
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
-        modules = [f"scripts.{stage.name}"] + ([f"models.{self.recipe.get('like', self.model)}.{stage.own}"] if stage.own else [])
+        code = self.recipe.get("like", self.model)
+        modules = [f"scripts.{stage.name}"] + ([f"models.{code}.{stage.own}"] if stage.own else [])
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]

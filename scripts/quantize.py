@@ -31,7 +31,8 @@ def quantize(task: job.Job) -> None:
         source = task.inputs["optimize"] / f"{component}.onnx"
         for variant, how in task.variants(component).items():
             job.progress(f"{component}: {variant}, {how['about']}")
-            METHODS[how.get("instead", {}).get(component, how["method"])](task, component, source, task.out / f"{component}-{variant}.onnx")
+            method = how.get("instead", {}).get(component, how["method"])
+            METHODS[method](task, component, source, task.out / f"{component}-{variant}.onnx")
 
 
 def copy(task: job.Job, component: str, source: Path, target: Path) -> None:

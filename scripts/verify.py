@@ -165,11 +165,12 @@ def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
     classes: the axis of an argmax, if there is one. written: 1 where the model's word counts,
     0 where it was given (equal over classes); None where it counts everywhere. decisions: how
     many of the last axis, from its start, are 0 or 1, if any are.
-    max_error, mean_error, p99_error (99 % are within it): absolute. equality: share of equal values. given_max_error: where given. snr_db: signal to error in
-    dB, 200 where they are equal. argmax_mismatches: everywhere. agreement: share of equal
-    argmaxes where written; agreement_above_median: of those whose margin between the two
-    largest values reaches the median. decision_mismatches, decision_agreement: how many of the
-    decisions differ, and the share of those that don't. Raises Refusal on another shape, NaN or infinity.
+    max_error, mean_error, p99_error (99 % are within it): absolute. equality: share of equal
+    values. given_max_error: where given. snr_db: signal to error in dB, 200 where they are equal.
+    argmax_mismatches: everywhere. agreement: share of equal argmaxes where written;
+    agreement_above_median: of those whose margin between the two largest values reaches the median.
+    decision_mismatches, decision_agreement: how many of the decisions differ, and the share of
+    those that don't. Raises Refusal on another shape, NaN or infinity.
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise job.Refusal(f"expected finite values of shape {expected.shape}, found {found.shape}, "

@@ -95,10 +95,32 @@ def test_the_readme_has_the_figures_of_groovaes_build(seeded):
         assert within or agreed or noise, told
 
 
+@pytest.mark.parametrize("model", ["mt3", "ismir2021"])
+def test_the_readme_has_the_figures_of_the_transcribers_builds(seeded, model):
+    """What each gate measured, within what another CPU's last bits may change."""
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(rf"^\| {model}-(\w+ \| \w+) \| [\d,]+ \| (.+) \|$", readme, re.MULTILINE))
+    report = json.loads((seeded.parents[1] / model / "verify/report.json").read_text())
+    for artifact in report["artifacts"]:
+        told = rows[f"{artifact['component']} | {artifact['variant']}"]
+        measured = {gate["metric"]: gate["measured"] for gate in reversed(artifact["gates"])}
+        if within := re.search(r"within (\S+) on average", told):
+            assert measured["mean_error"] <= float(within[1]) * 1.5, told
+        elif within := re.search(r"within ([\de.-]+)", told):
+            assert measured["max_error"] <= float(within[1]) * 1.5, told
+        elif noise := re.search(r"at ([\d.]+) dB", told):
+            assert abs(measured["snr_db"] - float(noise[1])) < 0.5, told
+        elif share := re.search(r"([\d.]+) % of", told):
+            assert abs(measured.get("agreement", measured.get("equality")) - float(share[1]) / 100) < 0.03, told
+        else:
+            assert told == "no token differs" and measured["equality"] == 1
+
+
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():
     table = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     assert re.search(r"median of \d+ rounds, \d{4}-\d\d-\d\d, .+ cores", table)
     assert "| denoiser | int8 |" in table and "| denoiser | original |" in table
+    assert "| transcriber, 200 tokens | int8 |" in table and "| transcriber, 200 tokens | lean JAX |" in table
     assert "| groove | int8 |" in table and "| groove | fp32 tflite |" in table
 
 
@@ -109,8 +131,10 @@ def test_a_card_has_every_port_of_the_recipe(model):
     for name, component in told["components"].items():
         section = card.split(f"**{name}**", 1)[1].split("\n**", 1)[0]
         for kind in ("inputs", "outputs"):
+            groups = [port.get("group") for port in component[kind]]
             for port in component[kind]:
-                row = f"| {kind[:-3]}: {port['name']} | {port['dtype']} | {', '.join(map(str, port['shape']))}"
+                name = f"{port['group']}_0 to {groups.count(port['group']) - 1}" if "group" in port else port["name"]
+                row = f"| {kind[:-3]}: {name} | {port['dtype']} | {', '.join(map(str, port['shape']))}"
                 assert row.replace("| inp:", "| in:").replace("| outp:", "| out:").rstrip() in section, row
     assert told["weights_licence"] in card
 

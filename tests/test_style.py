@@ -48,7 +48,7 @@ def test_what_runs_on_python_3_7_compiles_there():
 
 
 def test_no_stage_imports_another():
-    stages = ("fetch", "export", "optimize", "quantize", "lite", "compose", "verify")
+    stages = ("fetch", "ask", "export", "optimize", "quantize", "lite", "compose", "verify")
     for stage in stages:
         assert not set(imported(ROOT / f"scripts/{stage}.py")) & {f"scripts.{other}" for other in stages}, stage
 

@@ -29,8 +29,8 @@ def ask(source: Path, out: Path, recipe: dict[str, Any]) -> None:
                          ("transcriber", transcriber)):
         progress(f"asking the original: {name}")
         answers |= {f"{name}/{case}": ports for case, ports in answer(arrays, sizes).items()}
-    np.savez(out / "reference.npz",
-             **{f"{case}/{port}": np.asarray(array) for case, ports in answers.items() for port, array in ports.items()})
+    np.savez(out / "reference.npz", **{f"{case}/{port}": np.asarray(array) for case, ports in answers.items()
+                                       for port, array in ports.items()})
 
 
 def frontend(arrays: original.Arrays, sizes: original.Sizes) -> Answers:

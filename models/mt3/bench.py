@@ -1,4 +1,4 @@
-"""The original in the bench: upstream's network in JAX as it is written, and the best that JAX can do with it."""
+"""The original in the bench: upstream's network in JAX as it is written, and without what it computes in vain."""
 
 import os
 from collections.abc import Callable
@@ -8,21 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 
 from models.mt3 import inputs
-from models.mt3 import original as network
+from models.mt3.original import EPSILON, Encoder, Parameters, Sizes, greedy, parameters, sinusoids
 from models.mt3.weights import read
 
 HELD = 1024  # tokens that upstream's cache has room for (TASK_FEATURE_LENGTHS in its gin files)
 
 
 def original(source: Path, threads: int) -> dict[str, Callable[[], Any]]:
-    """A call for each work of inputs.bench, by work and contestant; all of its tokens are decoded, come an end or not."""
+    """A call for each work of inputs.bench, by work and contestant; all tokens are decoded, come an end or not."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # JAX asks nothing else
     arrays, sizes = read(source)
-    listen = jax.jit(network.Encoder(network.FrozenDict(sizes)).apply)
-    encoder, decoder = ({"params": network.parameters(arrays, "encoder")}, network.parameters(arrays, "decoder"))
+    listen = jax.jit(Encoder(FrozenDict(sizes)).apply)
+    encoder, decoder = ({"params": parameters(arrays, "encoder")}, parameters(arrays, "decoder"))
 
     def call(mel: np.ndarray, decode: Callable[..., jax.Array] | None) -> Callable[[], Any]:
         def run() -> Any:
@@ -36,34 +37,34 @@ def original(source: Path, threads: int) -> dict[str, Callable[[], Any]]:
             calls[f"{work}/original"] = call(feed["mel"], None)
         elif work.startswith("transcriber"):
             length = int(feed["length"])
-            calls[f"{work}/original"] = call(feed["mel"], network.greedy(sizes, length, HELD))
-            calls[f"{work}/best JAX"] = call(feed["mel"], best(sizes, length))
+            calls[f"{work}/original"] = call(feed["mel"], greedy(sizes, length, HELD))
+            calls[f"{work}/lean JAX"] = call(feed["mel"], lean(sizes, length))
     return calls
 
 
-def best(sizes: network.Sizes, length: int) -> Callable[[network.Parameters, jax.Array], jax.Array]:
-    """The same tokens as network.greedy, as fast as JAX gives them: in one scan, what stays the same projected once,
-    embeddings looked up, and a cache of no more than is needed, written in place.
+def lean(sizes: Sizes, length: int) -> Callable[[Parameters, jax.Array], jax.Array]:
+    """The same tokens as original.greedy with less work: what stays the same projected once, embeddings looked up, and
+    a cache of no more than is needed, written in place.
     """
     heads, head_dim, layers = sizes["num_heads"], sizes["head_dim"], range(sizes["num_decoder_layers"])
-    positions = network.sinusoids(sizes["emb_dim"])
+    positions = sinusoids(sizes["emb_dim"])
 
-    def norm(x: jax.Array, params: network.Parameters) -> jax.Array:
-        return x * jax.lax.rsqrt(jnp.mean(jax.lax.square(x), axis=-1, keepdims=True) + network.EPSILON) * params["scale"]
+    def norm(x: jax.Array, params: Parameters) -> jax.Array:
+        return x * jax.lax.rsqrt(jnp.mean(jax.lax.square(x), axis=-1, keepdims=True) + EPSILON) * params["scale"]
 
-    def split(x: jax.Array, params: network.Parameters) -> jax.Array:
+    def split(x: jax.Array, params: Parameters) -> jax.Array:
         """[batch, heads, time, head_dim] of x [batch, time, width]."""
         projected = x @ params["kernel"]
         return projected.reshape(*x.shape[:2], heads, head_dim).swapaxes(1, 2)
 
-    def attend(x: jax.Array, params: network.Parameters, key: jax.Array, value: jax.Array,
+    def attend(x: jax.Array, params: Parameters, key: jax.Array, value: jax.Array,
                allowed: jax.Array | bool = True) -> jax.Array:
         scores = split(x, params["query"]) @ key.swapaxes(2, 3) + jnp.where(allowed, 0.0, -1e10)
         merged = (jax.nn.softmax(scores) @ value).swapaxes(1, 2).reshape(*x.shape[:2], heads * head_dim)
         return merged @ params["out"]["kernel"]
 
     @jax.jit
-    def run(params: network.Parameters, encoded: jax.Array) -> jax.Array:
+    def run(params: Parameters, encoded: jax.Array) -> jax.Array:
         heard = [[split(encoded, params[f"layers_{layer}"]["encoder_decoder_attention"][part])
                   for part in ("key", "value")] for layer in layers]
 

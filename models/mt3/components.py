@@ -53,7 +53,8 @@ def frontend(described: dict[str, Any], opset: int) -> onnx.ModelProto:
 
     def fill(op: OpBuilder, samples: ir.Value) -> list[ir.Value]:
         padded = op.Pad(samples, [0, 0, 0, FRAME - HOP])
-        spectrum = op.STFT(op.Unsqueeze(padded, [2]), HOP, constant(op, "window", spectrogram.window().astype(np.float32)))
+        window = constant(op, "window", spectrogram.window().astype(np.float32))
+        spectrum = op.STFT(op.Unsqueeze(padded, [2]), HOP, window)
         mel = op.MatMul(op.ReduceL2(spectrum, axes=[-1], keepdims=0),
                         constant(op, "mel_matrix", spectrogram.mel_matrix().astype(np.float32)))
         return [op.Log(op.Where(op.LessOrEqual(mel, 0.0), NOTHING, mel))]

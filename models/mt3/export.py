@@ -16,8 +16,8 @@ def export(source: Path, out: Path, recipe: dict[str, Any]) -> None:
     arrays, sizes = read(source, recipe["sources"]["custom"]["vocab_size"])
     found = tuple(sizes[name] for name in ("num_heads", "num_encoder_layers", "num_decoder_layers"))
     if found != (HEADS, LAYERS, LAYERS):
-        raise Refusal(f"expected {HEADS} heads and {LAYERS} layers of encoder and decoder, which the recipe's ports are "
-                      f"for, found {' and '.join(map(str, found))}: give a checkpoint of this model")
+        raise Refusal(f"expected {HEADS} heads and {LAYERS} layers of encoder and decoder, which the recipe's ports "
+                      f"are for, found {' and '.join(map(str, found))}: give a checkpoint of this model")
     progress(f"building the graphs of {len(arrays)} arrays")
     described, opset = recipe["components"], recipe["opset"]
     onnx.save(components.frontend(described["frontend"], opset), out / "frontend.onnx")

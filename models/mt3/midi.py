@@ -39,8 +39,9 @@ def write(path: Path, notes: Sequence[Note]) -> None:
             begins, ends = round(1000 * note.onset), round(1000 * note.offset)
             if number >= len(CHANNELS) and not is_drum:
                 events.append((begins, 3, program))
-            events.append((begins, 4, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)))
-            events.append((ends, 2, mido.Message("note_off", channel=channel, note=note.pitch)))
+            key = {"channel": channel, "note": note.pitch}
+            events.append((begins, 4, mido.Message("note_on", **key, velocity=note.velocity)))
+            events.append((ends, 2, mido.Message("note_off", **key)))
         events.sort(key=lambda event: event[:2])
         tracks.append(track_of([(tick, message) for tick, _, message in events], end))
     mido.MidiFile(type=1, ticks_per_beat=TICKS, tracks=tracks).save(path)

@@ -243,10 +243,10 @@ def beam(sizes: Sizes, length: int) -> Callable[[Parameters, jax.Array], tuple[j
             ended_score = jnp.where(ends, scores / penalty(index + 1), scores / penalty(index + 1) + never)
             best = jnp.argmax(ended_score, axis=1)
             better = ended_score[rows, best] > state["score"]
-            one = jnp.ones((batch, 1, 1), jnp.int32)  # of each row's one beam: upstream's cache_gather_beams
+            kept = jnp.ones((batch, 1, 1), jnp.int32)  # of each row's one beam: upstream's cache_gather_beams
             return {
                 "index": index + 1,
-                "cache": jax.tree.map(lambda x: x if x.ndim == 0 else jnp.einsum("beo,bo...->be...", one, x[:, None])
+                "cache": jax.tree.map(lambda x: x if x.ndim == 0 else jnp.einsum("beo,bo...->be...", kept, x[:, None])
                                       .astype(x.dtype)[:, 0], cache),
                 "live": sequences[rows, on],
                 "live_score": scores[rows, on] + jnp.where(ends[rows, on], never, 0.0),

@@ -44,7 +44,8 @@ def draw(path: Path, notes: Sequence[Note], seconds: float, title: str, subtitle
     figure = Figure(figsize=(width, height), dpi=min(120, math.floor(60000 / height)), facecolor="white")
     for row, start in enumerate(starts):
         above = top + row * (tall + GAP)
-        axes = figure.add_axes((LEFT / width, 1 - (above + tall) / height, (width - LEFT - RIGHT) / width, tall / height))
+        axes = figure.add_axes((LEFT / width, 1 - (above + tall) / height,
+                                (width - LEFT - RIGHT) / width, tall / height))
         axes.set(xlim=(start, start + span), ylim=(bottom, high))
         draw_paper(axes, start, start + span, low, high)
         for name, part in played.items():
@@ -73,18 +74,19 @@ def draw_paper(axes: Axes, start: int, end: int, low: int, high: int) -> None:
     labels = [f"C{pitch // 12 - 1}" for pitch in octaves]
     drums = [low - LANE / 2] if axes.get_ylim()[0] < low else []
     axes.set_yticks([*drums, *octaves], [*["Drums"] * len(drums), *labels], size=7.5, color=INK)
-    axes.set_xticks(range(start, end + 1, 5 if end - start > 5 else 1),
-                    [f"{second // 60}:{second % 60:02}" for second in range(start, end + 1, 5 if end - start > 5 else 1)],
-                    size=7.5, color=GREY)
+    seconds = range(start, end + 1, 5 if end - start > 5 else 1)
+    axes.set_xticks(seconds, [f"{second // 60}:{second % 60:02}" for second in seconds], size=7.5, color=GREY)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
 def draw_notes(axes: Axes, notes: Sequence[Note], colour: str, low: int) -> None:
+    if not notes:
+        return
     opacities = [0.45 + 0.55 * note.velocity / 127 for note in notes]
-    if notes and notes[0].is_drum:
-        axes.scatter([note.onset for note in notes], [low - LANE / 2 - 0.5] * len(notes), marker="|", s=60, color=colour,
-                     linewidths=1.1, alpha=opacities, zorder=3)
+    if notes[0].is_drum:
+        axes.scatter([note.onset for note in notes], [low - LANE / 2 - 0.5] * len(notes), marker="|", s=60,
+                     color=colour, linewidths=1.1, alpha=opacities, zorder=3)
         return
     lines = [((note.onset, note.pitch), (max(note.offset, note.onset + 0.03), note.pitch)) for note in notes]
     axes.add_collection(LineCollection(lines, colors=colour, linewidths=72 * HIGH * 0.8, alpha=opacities, zorder=3,

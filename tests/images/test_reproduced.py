@@ -40,7 +40,7 @@ def test_what_is_proven_is_recorded_and_held_against_the_next_build(small):
 @pytest.mark.parametrize(("step", "told"), [
     ("date +%s%N > /opt/toolchain/made", "1:opt/toolchain/made differs in contents"),
     ("touch /opt/toolchain/$(date +%s%N)", "is only in the"),
-    ("seconds=$(date +%s) && chmod $(printf %o $((0600 + seconds % 64 + seconds / 64 % 8 * 512))) /opt/toolchain/pyvenv.cfg",
+    ("now=$(date +%s) && chmod $(printf %o $((0600 + now % 64 + now / 64 % 8 * 512))) /opt/toolchain/pyvenv.cfg",
      "1:opt/toolchain/pyvenv.cfg differs in mode"),
 ], ids=["contents", "names", "modes"])
 def test_a_build_that_follows_the_clock_is_caught_and_its_file_named(small, step, told):

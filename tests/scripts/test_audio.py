@@ -90,12 +90,12 @@ def test_sound_that_is_no_numbers_is_refused(tmp_path):
 
 def test_a_truncated_flac_is_refused_and_a_truncated_wav_read_to_where_it_goes(tmp_path):
     for name in ("cut.flac", "cut.wav"):
-        soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-0.5, 0.5, 4 * RATE), RATE)
+        soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE), RATE)
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[:len(whole) // 2])
     with pytest.raises(Refusal, match=r"cut.flac: expected a recording .* can't be read to its end"):
         read(tmp_path / "cut.flac")
-    assert len(read(tmp_path / "cut.wav")) == pytest.approx(2 * RATE, abs=100)
+    assert len(read(tmp_path / "cut.wav")) == pytest.approx(10 * RATE, abs=100)
 
 
 def test_two_hours_are_read_in_little_memory(tmp_path):

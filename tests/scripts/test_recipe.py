@@ -76,3 +76,46 @@ def test_what_is_not_toml_is_refused_with_its_line(tmp_path):
 def test_an_unknown_model_is_refused_with_the_known_ones():
     with pytest.raises(Refusal, match=r"expected one of.*coconet"):
         recipe.read(ROOT, "nobody")
+
+
+MT3 = (ROOT / "models/mt3/recipe.toml").read_text()
+
+
+def read_as(tmp_path: Path, **texts: str) -> dict:
+    """The last of these recipes, read in a tree that holds them all."""
+    for model, text in texts.items():
+        (tmp_path / "models" / model).mkdir(parents=True)
+        (tmp_path / "models" / model / "recipe.toml").write_text(text)
+    for toolchain in ("jax", "torch"):
+        (tmp_path / "images" / toolchain).mkdir(parents=True)
+        (tmp_path / "images" / toolchain / "requirements.lock").touch()
+    return recipe.read(tmp_path, list(texts)[-1])
+
+
+def test_a_port_for_each_layer_becomes_so_many_of_one_group(tmp_path):
+    told = read_as(tmp_path, mt3=MT3)
+    outputs = told["components"]["encoder"]["outputs"]
+    assert [port["name"] for port in outputs] == [f"cross_{part}_{number}" for part in ("keys", "values")
+                                                  for number in range(8)]
+    assert {port["group"] for port in outputs} == {"cross_keys", "cross_values"}
+
+
+def test_a_recipe_like_another_is_that_but_for_its_own_words(tmp_path):
+    told = read_as(tmp_path, mt3=MT3, piano='like = "mt3"\ntitle = "Piano"\n[sources.tiny]\nvocab_size = 7\n')
+    other = recipe.read(tmp_path, "mt3")
+    assert told["title"] == "Piano" and told["sources"]["tiny"] == {**other["sources"]["tiny"], "vocab_size": 7}
+    assert told["components"] == other["components"] and told["gates"] == other["gates"]
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('like = "nobody"\n', "models/piano/recipe.toml:1: no other model 'nobody'"),
+    ('title = "Piano"\nlike = "piano"\n', "models/piano/recipe.toml:2: no other model 'piano'"),
+    ('like = "mt3"\ntaste = 1\n', "models/piano/recipe.toml:2: unknown key 'taste'"),
+    ('like = "mt3"\n[components.encoder]\nvariants = ["int2"]\n', "'int2' is none of the variants"),
+    ('like = "mt3"\n[variants.int8]\ninstead = {decoder = "magic"}\n', "unknown method 'magic'"),
+    ('like = "mt3"\nexporter = "nowhere"\n', "models/piano/recipe.toml:2: no toolchain 'nowhere'"),
+])
+def test_what_is_wrong_in_a_recipe_like_another_is_named_there(tmp_path, text, said):
+    with pytest.raises(Refusal) as refusal:
+        read_as(tmp_path, mt3=MT3, piano=text)
+    assert said in str(refusal.value)

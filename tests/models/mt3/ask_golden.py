@@ -38,7 +38,8 @@ def compare(name, array, told, tokens=False):
                    "tokens_differ": int((array != told).sum()) if tokens else 0}
 
 
-for model, file, vocabulary, stride in (("mt3", "network.npz", 1536, 4), ("ismir2021", "network_ismir2021.npz", 1664, 8)):
+for model, file, vocabulary, stride in (("mt3", "network.npz", 1536, 4),
+                                        ("ismir2021", "network_ismir2021.npz", 1664, 8)):
     sizes, told = dict(SIZES, vocab_size=vocabulary), np.load(GOLDEN / file)
     arrays, mel, tokens = golden_arrays(sizes), told["encoder_features"], told["decoder_input_tokens"]
     encoded = original.encode(arrays, sizes, mel)

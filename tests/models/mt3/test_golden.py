@@ -38,7 +38,8 @@ def test_the_flax_network_that_is_asked_is_upstreams(golden):
     assert done.returncode == 0, done.stderr[-2000:]
     for name, found in json.loads(done.stdout.splitlines()[-1]).items():
         assert found["tokens_differ"] == 0, name
-        assert found["error"] <= (1e-3 if "score" in name else 2e-4 if "emb100" in name or "zeropad" in name else 2e-5), name
+        bound = 1e-3 if "score" in name else 2e-4 if "emb100" in name or "zeropad" in name else 2e-5
+        assert found["error"] <= bound, name
 
 
 def test_logits_are_flaxes(told, network):
@@ -68,7 +69,7 @@ def test_a_short_segment_is_heard_with_its_padding_or_without(told, network):
     padded = np.pad(short, ((0, 0), (0, mel.shape[1] - count), (0, 0)))
     for case, heard in (("short", short), ("zeropad", padded)):
         found = network.taught(heard, told["decoder_input_tokens"])[:, ::8]
-        assert np.abs(found - told[f"{case}_logits"]).max() <= 5e-4
+        assert np.abs(found - told[f"{case}_logits"]).max() <= 5e-4  # upstream's own is 2.6e-4 from float64 there
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -1,0 +1,41 @@
+"""What the methods that only store weights otherwise do to them."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+
+from scripts import quantize
+from scripts.seeded import seeded_uniform
+
+
+@pytest.fixture
+def product(tmp_path):
+    """x [rows, 6] times a matrix with a column of zeros and one a thousand times the others, plus a row."""
+    matrix = seeded_uniform("quantize", (6, 5))
+    matrix[:, 1] = 0
+    matrix[:, 3] *= 1000
+    graph = make_graph(
+        [make_node("MatMul", ["x", "matrix"], ["product"]), make_node("Add", ["product", "row"], ["y"])], "product",
+        [make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", 6])],
+        [make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 5])],
+        [onnx.numpy_helper.from_array(matrix, "matrix"), onnx.numpy_helper.from_array(np.ones(5, np.float32), "row")])
+    onnx.save(make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8), tmp_path / "product.onnx")
+    return tmp_path / "product.onnx", matrix
+
+
+def test_byte_weights_are_within_half_a_step_of_their_column(product, tmp_path):
+    path, matrix = product
+    quantize.byte_weights(None, "product", path, tmp_path / "bytes.onnx")
+    onnx.checker.check_model(tmp_path / "bytes.onnx", full_check=True)
+    found = onnxruntime.InferenceSession(tmp_path / "bytes.onnx").run(None, {"x": np.eye(6, dtype=np.float32)})[0] - 1
+    assert (np.abs(found - matrix) <= np.abs(matrix).max(axis=0) / 254 + 1e-4).all()
+    assert not found[:, 1].any()
+
+
+def test_byte_weights_store_matrices_of_products_alone(product, tmp_path):
+    quantize.byte_weights(None, "product", product[0], tmp_path / "bytes.onnx")
+    stored = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "bytes.onnx").graph.initializer}
+    assert stored == {"matrix.byte": onnx.TensorProto.INT8, "matrix.scale": onnx.TensorProto.FLOAT,
+                      "row": onnx.TensorProto.FLOAT}
