@@ -32,7 +32,7 @@ def test_a_documented_play_line_plays(command, tiny, tmp_path):
     target = tmp_path / out.removeprefix("OUT=")
     done = run("make", *[word for word in words if word != out], f"OUT={target}", "WEIGHTS=tiny")
     assert done.returncode == 0, done.stderr
-    assert target.stat().st_size > 100
+    assert target.stat().st_size > 50
 
 
 def test_help_prints_every_verb_that_the_readme_lists():
