@@ -3,7 +3,7 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT BASES BUILDER REGISTRY T5X
+export ENGINE GOLDEN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT BASES BUILDER REGISTRY T5X
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -47,8 +47,8 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= T
 	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
-	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$(MODEL)" \
-	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$(MODEL)/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
+	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
+	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
 inspect: ## T5X=path: a checkpoint's arrays, and the network that they are
 	@ENGINE=venv scripts/in torch python -m scripts.inspect -- "$$T5X"

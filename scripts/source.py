@@ -62,7 +62,7 @@ def t5x_folder(checkpoint: Path) -> Path:
         raise Refusal("CHECKPOINT={}: expected one checkpoint, found {}: name one, for instance CHECKPOINT={}".format(
             checkpoint, ", ".join(step.name for step in steps), steps[-1]))
     if not steps:
-        raise Refusal("CHECKPOINT={}: expected the folder of a T5X checkpoint, with a file checkpoint in it, found "
+        raise Refusal("{}: expected the folder of a T5X checkpoint, with a file checkpoint in it, found "
                       "none: give the folder that T5X wrote".format(checkpoint))
     return steps[0]
 

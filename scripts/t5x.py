@@ -113,7 +113,7 @@ def stored(folder: Path, name: str) -> Leaf:
     return Leaf(name, shape, DTYPES[told["dtype"]], None, folder)
 
 
-def load(name: str, leaf: Leaf) -> np.ndarray:
+def load(leaf: Leaf) -> np.ndarray:
     """A leaf's array, in the dtype that is stored. Raises Refusal on a missing or damaged chunk, NaN or infinity."""
     array = leaf.inline if leaf.folder is None else from_chunks(leaf)
     if array.dtype.kind not in "fV" or not np.isfinite(array.astype(np.float32)).all():

@@ -14,10 +14,11 @@ import numpy as np
 from flax import linen, traverse_util
 from flax.core import FrozenDict
 
+from models.mt3.inputs import END
+
 LONGEST = 2048  # positions that upstream has
 EPSILON = 1e-6
 ALPHA = 0.6  # how much beam search favours long sequences
-END = 1
 Arrays = Mapping[str, np.ndarray]  # by their slash-joined names
 Parameters = Mapping[str, Any]  # the same as a tree
 Sizes = Mapping[str, int]  # by upstream's names: emb_dim, num_heads, head_dim, mlp_dim, num_encoder_layers, …

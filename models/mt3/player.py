@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from onnxruntime import InferenceSession
 from tqdm import tqdm
 
 from models.mt3 import decode, midi
@@ -76,22 +77,22 @@ class Transcriber:
         if self.decoding == "greedy":
             told = self.sessions["transcriber"].run(None, {"mel": mel, "length": np.array(tokens)})[0]
         else:
-            told, _ = decode.beam(self.step(mel), len(batch), tokens)
+            told, _ = decode.beam(stepping(self.sessions["encoder"], self.sessions["decoder"], mel), len(batch), tokens)
         return [Segment(start(number, frames), row) for number, row in enumerate(told, first)]
 
-    def step(self, mel: np.ndarray) -> decode.Step:
-        """The decoder's step for these segments, as decode.py takes it."""
-        listened = self.sessions["encoder"].run(None, {"mel": mel})
-        cross = dict(zip((f"cross_{state}" for state in STATES), listened))
-        nothing = np.zeros((len(mel), HEADS, 0, HEAD_DIM), np.float32)
-        past = {f"past_{state}": nothing for state in STATES}
 
-        def step(tokens: np.ndarray) -> np.ndarray:
-            logits, *states = self.sessions["decoder"].run(None, {"tokens": tokens, **past, **cross})
-            past.update(zip(past, states))
-            return logits
+def stepping(encoder: InferenceSession, decoder: InferenceSession, mel: np.ndarray) -> decode.Step:
+    """The decoder's step for segments float32 [batch, frames, DEPTH], as decode.py takes it."""
+    listened = encoder.run(None, {"mel": mel})
+    cross = dict(zip((f"cross_{state}" for state in STATES), listened))
+    past = {f"past_{state}": np.zeros((len(mel), HEADS, 0, HEAD_DIM), np.float32) for state in STATES}
 
-        return step
+    def step(tokens: np.ndarray) -> np.ndarray:
+        logits, *states = decoder.run(None, {"tokens": tokens, **past, **cross})
+        past.update(zip(past, states))
+        return logits
+
+    return step
 
 
 def segments(sound: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:

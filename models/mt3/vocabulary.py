@@ -7,7 +7,9 @@ up to the network's vocabulary means nothing.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-SPECIAL, END = 3, 1
+from models.mt3.inputs import END
+
+SPECIAL = 3
 STEPS = 100  # a second
 LONGEST_SHIFT = 1000  # steps
 

@@ -39,7 +39,7 @@ def read(checkpoint: Path, vocab_size: int | None = None, head_dim: int = HEAD_D
         raise Refusal(f"{folder}: expected {called(vocab_size)}, found {called(sizes['vocab_size'])}: give another "
                       f"checkpoint, or make {CONFIGURATIONS.get(sizes['vocab_size'], 'its own model')} "
                       f"CHECKPOINT={checkpoint}")
-    return {name: t5x.load(name, leaf).astype(np.float32, copy=False) for name, leaf in leaves.items()}, sizes
+    return {name: t5x.load(leaf).astype(np.float32, copy=False) for name, leaf in leaves.items()}, sizes
 
 
 def called(vocab_size: int) -> str:

@@ -143,6 +143,8 @@ def test_a_mistake_is_one_line(workshop, words, said):
 def test_what_a_user_types_is_never_run(workshop):
     run("make", "play", "MODEL=coconet ; touch planted #", "IN=$$(touch planted)", "OUT=`touch planted`.mid",
         cwd=workshop)
+    run("make", "convert", 'MODEL=mt3" ; touch planted #', "CHECKPOINT=`touch planted`", "OUT=$$(touch planted)",
+        cwd=workshop)
     assert not (workshop / "planted").exists()
 
 

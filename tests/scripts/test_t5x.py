@@ -21,7 +21,7 @@ EMBEDDING = "target.decoder.token_embedder.embedding"
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    return {name: t5x.load(name, leaf) for name, leaf in t5x.leaves(folder).items()}
+    return {name: t5x.load(leaf) for name, leaf in t5x.leaves(folder).items()}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_tensorstore_reads_the_same_bits(golden):
                                        for name, array in read(folder).items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), data=st.data(), packed=st.booleans())
 def test_arrays_in_any_number_of_chunks_are_put_together(tmp_path_factory, shape, data, packed):
     chunks = tuple(data.draw(st.integers(1, size)) for size in shape)
@@ -180,7 +180,7 @@ def test_a_tree_that_t5x_did_not_write_is_refused(tmp_path, content):
         read(tmp_path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(place=st.integers(0, 10**6), bits=st.integers(1, 255))
 def test_no_flipped_byte_of_the_tree_does_more_than_be_refused(golden, tmp_path_factory, place, bits):
     data = bytearray((golden / "mt3/t5x-tiny-2021/checkpoint").read_bytes())

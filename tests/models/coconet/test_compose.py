@@ -54,7 +54,7 @@ def test_the_real_size_equals_its_denoiser_stepped(seeded, variant):
     np.testing.assert_array_equal(found, stepped(session(seeded, "denoiser", variant), *arguments))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=st.integers(1, 3), time=st.integers(1, 40), steps=st.integers(0, 5), temperature=st.floats(0, 2, width=32),
        seed=st.integers(0, 2**32))
 def test_given_notes_are_kept_and_hidden_ones_written(tiny, batch, time, steps, temperature, seed):

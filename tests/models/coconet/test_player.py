@@ -113,7 +113,7 @@ def test_each_lower_voice_sings_one_note_at_a_time_without_a_gap(play, melody, t
         assert all(one[2] != other[2] for one, other in itertools.pairwise(notes))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(melody=st.lists(st.one_of(st.just(0), st.integers(36, 81)), min_size=1, max_size=40), seed=st.integers())
 def test_every_melody_is_kept_under_three_voices_in_range(tiny, melody, seed):
     pitches = Harmonizer(tiny).harmonize(np.array(melody), seed=seed, steps=2)
@@ -275,7 +275,7 @@ def test_every_resolution_keeps_its_times(play, tmp_path, ticks):
     assert file.tracks[0][0].time == beat
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sung=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(36, 81)), min_size=1, max_size=30),
        ticks=st.sampled_from([4, 24, 96, 480, 960]))
 def test_what_is_written_reads_back_as_it_was(tmp_path_factory, sung, ticks):
@@ -344,7 +344,7 @@ def test_a_missing_file_is_refused(play, tmp_path, capsys):
     assert str(tmp_path / "none.mid") in capsys.readouterr().err
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(where=st.integers(0, 400), what=st.binary(min_size=1, max_size=6))
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, where, what):
     content = bytearray(SAMPLES[0].read_bytes())

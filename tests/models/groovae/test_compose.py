@@ -60,7 +60,7 @@ def test_the_whole_way_is_encoder_noise_and_decoder(cast, variant):
     np.testing.assert_allclose(answer(groove, feed)[0], parts, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=st.integers(1, 4), time=st.integers(1, 70), temperature=st.floats(0, 2, width=32),
        seed=st.integers(0, 999))
 def test_any_batch_and_length_give_drums_in_their_ranges(cast, batch, time, temperature, seed):

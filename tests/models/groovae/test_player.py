@@ -118,7 +118,7 @@ def test_plays_every_variant_and_shows_which(play, clave, tmp_path, variant, cas
 strokes = st.builds(Stroke, st.floats(0, 63.9), st.integers(0, 8), st.integers(1, 127))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(found=st.lists(strokes, max_size=60))
 def test_every_note_ends_before_it_is_struck_again(tmp_path_factory, found):
     path = tmp_path_factory.mktemp("midi") / "out.mid"
@@ -143,7 +143,7 @@ def test_drums_lie_early_or_late_by_half_their_offset_and_never_before_the_start
 # How MIDI taps are read
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ticks=st.lists(st.integers(0, 200 * TICKS), min_size=1, max_size=50, unique=True))
 def test_every_tap_keeps_its_time_or_shares_a_sixteenth(tmp_path_factory, ticks):
     path = tapped(tmp_path_factory.mktemp("midi") / "taps.mid", [tick * 4 / TICKS for tick in ticks])
@@ -174,7 +174,7 @@ def test_bars_of_sixteen_sixteenths_are_taken(tmp_path, numerator, denominator):
 # How a recording is heard
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(beats=st.floats(80, 150), seed=st.integers(0, 10**6))
 def test_the_tempo_of_a_played_rhythm_is_estimated(beats, seed):
     """Four bars with taps up to a twentieth of a sixteenth off the grid: within 1 %, but for rare ambiguities."""

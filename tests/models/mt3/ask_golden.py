@@ -7,26 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from models.mt3 import original
-from models.mt3.weights import expected
 from scripts.seeded import seeded_uniform
+from tests.models.mt3.golden_weights import golden_arrays
 
 GOLDEN = Path(sys.argv[1])
 SIZES = {"emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024, "num_encoder_layers": 8,
          "num_decoder_layers": 8, "input_depth": 512}
-
-
-def golden_arrays(sizes, embedding=1.0, end=1.0):
-    arrays = {}
-    for name, shape in expected(sizes).items():
-        uniform = seeded_uniform("golden-public/mt3/" + name, shape)
-        if name.endswith("scale"):
-            arrays[name] = 1 + np.float32(0.2) * uniform
-        else:
-            arrays[name] = uniform * (np.float32(0.05) if name.endswith("embedding") else
-                                      np.float32(np.sqrt(3 / shape[0])))
-    arrays["decoder/token_embedder/embedding"] *= np.float32(embedding)
-    arrays["decoder/logits_dense/kernel"][:, 1] *= np.float32(end)
-    return arrays
 
 
 found = {}

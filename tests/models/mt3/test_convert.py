@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from models.mt3 import architecture, seeded, weights
 from scripts.convert import convert
 from scripts.job import Refusal
+from tests.conftest import made, run
 
 SIZES = {"emb_dim": 32, "num_heads": 2, "head_dim": 64, "mlp_dim": 48, "num_encoder_layers": 1,
          "num_decoder_layers": 1, "vocab_size": 1536, "input_depth": 512}
@@ -73,3 +74,20 @@ def test_a_bad_checkpoint_leaves_nothing(checkpoint, tmp_path):
         convert(checkpoint, tmp_path / "out", {"model": "ismir2021", "like": "mt3",
                                                "sources": {"custom": {"vocab_size": 1664}}})
     assert not list(tmp_path.iterdir())
+
+
+def test_make_converts_the_builds_own_source_and_inspects_it(cast, tmp_path):
+    """Without CHECKPOINT; with PTH=1 the same arrays twice; every array is in the table, and 189 of them."""
+    told = made("convert", "MODEL=mt3", "WEIGHTS=tiny", "PTH=1", f"OUT={tmp_path / 'out'}")
+    assert "189 arrays" in told
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json", "mapping.tsv", "model.pth", "model.safetensors"]
+    printed = made("inspect", f"T5X={cast.parent / 'fetch'}")
+    assert "189 arrays, 42 of them in the file checkpoint" in printed and "vocabulary   1536: mt3" in printed
+
+
+def test_make_says_in_a_line_what_cannot_be_converted(tmp_path):
+    done = run("make", "--no-print-directory", "convert", "MODEL=coconet", f"CHECKPOINT={tmp_path}",
+               f"OUT={tmp_path / 'out'}")
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1, done.stderr

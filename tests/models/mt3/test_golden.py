@@ -7,10 +7,12 @@ import onnxruntime
 import pytest
 
 from models.mt3 import compose, decode
+from models.mt3.player import stepping
 from scripts.recipe import read
 from scripts.seeded import seeded_uniform
 from tests.conftest import ROOT, copy_tree, made, run
-from tests.models.mt3.conftest import HERE, Network, golden_weight, step
+from tests.models.mt3.conftest import HERE, Network
+from tests.models.mt3.golden_weights import golden_weight
 
 FILES = {"mt3": "network.npz", "ismir2021": "network_ismir2021.npz"}
 
@@ -123,8 +125,8 @@ def session(folder, component, variant):
 def test_taught_tokens_are_followed_as_in_flax(golden, golden_cast, variant, agreement):
     """The encoder's and the decoder's variant together."""
     told = np.load(golden / "mt3/network.npz")
-    one = step(session(golden_cast, "encoder", variant), session(golden_cast, "decoder", variant),
-               told["encoder_features"])
+    one = stepping(session(golden_cast, "encoder", variant), session(golden_cast, "decoder", variant),
+                   told["encoder_features"])
     tokens = told["decoder_input_tokens"].astype(np.int64)
     found = np.stack([one(tokens[:, index]) for index in range(tokens.shape[1])], axis=1)
     agreed = (found.argmax(2) == told["logits"].argmax(2)).mean()

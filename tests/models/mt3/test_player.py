@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.mt3 import midi, picture, player
 from models.mt3.notes import Note
-from models.mt3.player import Transcriber
+from models.mt3.player import Transcriber, stepping
 from scripts.job import REFUSED, Refusal
 from scripts.seeded import seeded_uniform
 from tests.conftest import ROOT
@@ -78,7 +78,8 @@ def test_beam_and_greedy_may_differ_and_greedy_is_that_of_the_step(cast):
     inside, outside = (Transcriber(cast, "mt3", "int8", decoding) for decoding in ("greedy", "beam"))
     mel = inputs.mels("player", 4, 256)
     [told] = inside.sessions["transcriber"].run(None, {"mel": mel, "length": np.array(48)})
-    np.testing.assert_array_equal(decode.greedy(outside.step(mel), 4, 48), told)
+    step = stepping(outside.sessions["encoder"], outside.sessions["decoder"], mel)
+    np.testing.assert_array_equal(decode.greedy(step, 4, 48), told)
 
 
 # The command
