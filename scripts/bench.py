@@ -1,9 +1,9 @@
 """`make bench`: every artifact against the original framework, in turn, in one run.
 
-For each number of threads the original (in its own toolchain), the export as its converter
-wrote it, and the finished artifacts take turns for several rounds, so that a machine whose
-speed drifts is the same machine for all. Medians and ratios go to bench.json, bench.md and
-bench.png under build/<weights>/<model>/bench/.
+For each number of threads and each work the original (in its own toolchain), the export as its
+converter wrote it, and the finished artifacts take turns for several rounds, so that a machine whose
+speed drifts is the same machine for all. The most memory that each takes is that of a process of its
+own. Medians and ratios go to bench.json, bench.md and bench.png under build/<weights>/<model>/bench/.
 """
 
 import datetime
@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from scripts import command, manifest, recipe
 from scripts.job import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 7
+ROUNDS, FEWEST = 7, 3
+ENOUGH = 60  # seconds of a work, after which the fewest rounds will do
 THREADS = (1, 2)
 
 
@@ -40,11 +42,12 @@ class Contestant:
             raise Refusal(f"a side of the bench stopped: the story is in {self.log.relative_to(ROOT)}")
         return line
 
-    def turn(self, name: str) -> float:
-        """Milliseconds of a call of the named model."""
+    def turn(self, name: str) -> tuple[float, float]:
+        """Milliseconds of a call of the named model, and the most memory that its process has taken, in MB."""
         self.process.stdin.write(name + "\n")
         self.process.stdin.flush()
-        return float(self.heard())
+        milliseconds, memory = map(float, self.heard().split())
+        return milliseconds, memory
 
     def leave(self) -> None:
         self.process.stdin.close()
@@ -59,32 +62,52 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     for stage in ("fetch", "export", "compose"):
         if damage := manifest.damage(folder / stage, manifest.sha256):
             raise Refusal(f"{damage}: run make {model} WEIGHTS={weights} before make bench")
-    own = told["toolchain"]
+    toolchains = {"original": told["toolchain"], "onnx": "torch"}
+
+    def start(side: str, threads: int) -> Contestant:
+        return Contestant(toolchains[side], side, told.get("like", model), folder, threads)
+
     medians: dict[str, dict[str, float]] = {}
+    counts = set()
     for threads in THREADS:
         print(f"{model}, threads: {threads}", flush=True)
-        sides = [Contestant(toolchain, side, told.get("like", model), folder, threads)
-                 for toolchain, side in ((own, "original"), ("torch", "onnx"))]
-        entries = [(side, name) for side in sides for name in side.names]
-        times: dict[str, list[float]] = {name: [] for _, name in entries}
-        for number in range(-1, ROUNDS):
-            print("  warming up" if number < 0 else f"  round {number + 1} of {ROUNDS}", flush=True)
-            for side, name in entries:
-                milliseconds = side.turn(name)
-                if number >= 0:
-                    times[name].append(milliseconds)
-        for side in sides:
+        sides = {side: start(side, threads) for side in toolchains}
+        entries = [(side, name) for side in sides for name in sides[side].names]
+        for work in dict.fromkeys(name.split("/")[0] for _, name in entries if name.endswith("/original")):
+            print(f"  {work}", flush=True)
+            turns = [(side, name) for side, name in entries if name.split("/")[0] == work]
+            for name, measured in rounds(sides, turns).items():
+                medians.setdefault(name, {})[str(threads)] = statistics.median(measured)
+                counts.add(len(measured))
+        for side in sides.values():
             side.leave()
-        for name, measured in times.items():
-            medians.setdefault(name, {})[str(threads)] = statistics.median(measured)
-    works = [name.split("/")[0] for name in medians]
+    memory = {}
+    for side, name in entries:
+        if name in medians:
+            alone = start(side, THREADS[0])
+            _, memory[name] = alone.turn(name)
+            alone.leave()
     own = [*told["variants"], *(f"{name} tflite" for name in told.get("lite", {}))]
     rivals = [name.split("/")[1] for name in medians]
     order = list(dict.fromkeys(["original", *(name for name in rivals if name not in own), *own]))
-    medians = {f"{work}/{name}": medians[f"{work}/{name}"] for work in dict.fromkeys(works)
-               for name in order if f"{work}/{name}" in medians and f"{work}/original" in medians}
+    medians = {f"{work}/{name}": medians[f"{work}/{name}"] for work in dict.fromkeys(
+        name.split("/")[0] for name in medians) for name in order if f"{work}/{name}" in medians}
     return {"model": model, "weights": weights, "date": datetime.date.today().isoformat(), "machine": machine(),
-            "rounds": ROUNDS, "medians": medians}
+            "rounds": " to ".join(map(str, sorted({min(counts), max(counts)}))), "medians": medians, "memory": memory}
+
+
+def rounds(sides: dict[str, Contestant], turns: list[tuple[str, str]]) -> dict[str, list[float]]:
+    """The milliseconds of each contestant of a work, a number a round, by name; one round before warms up."""
+    times: dict[str, list[float]] = {name: [] for _, name in turns}
+    started = time.monotonic()
+    for number in range(-1, ROUNDS):
+        if number >= FEWEST and time.monotonic() - started > ENOUGH:
+            break
+        for side, name in turns:
+            milliseconds, _ = sides[side].turn(name)
+            if number >= 0:
+                times[name].append(milliseconds)
+    return times
 
 
 def machine() -> str:
@@ -101,14 +124,14 @@ def table(result: dict[str, Any]) -> list[str]:
     """The result as lines of a Markdown table; a ratio is the original's time over the contestant's."""
     lines = [f"{result['model']}, {result['weights']} weights, median of {result['rounds']} rounds, "
              f"{result['date']}, {result['machine']}", "",
-             f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} |",
-             "|---|---|" + "---:|---:|" * len(THREADS)]
+             f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} | memory, MB |",
+             "|---|---|" + "---:|---:|" * len(THREADS) + "---:|"]
     medians = result["medians"]
     for name, measured in medians.items():
         work, contestant = name.split("/")
         original = medians[f"{work}/original"]
         cells = [f"{measured[str(t)]:.1f} | {original[str(t)] / measured[str(t)]:.2f}x" for t in THREADS]
-        lines.append(f"| {work} | {contestant} | {' | '.join(cells)} |")
+        lines.append(f"| {work} | {contestant} | {' | '.join(cells)} | {result['memory'][name]:,.0f} |")
     return lines
 
 

@@ -240,15 +240,16 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
         for artifact in report["artifacts"]:
-            path = one.folder / "compose" / artifact["file"]
-            found, expected = hashes(ROOT / path), recorded.get(str(path))
-            verdict = {found: "matches", None: "not recorded"}.get(expected, f"differs: {found[:12]}…")
+            paths = [one.folder / "compose" / name for name in (artifact["file"], *artifact["beside"])]
+            found, expected = [hashes(ROOT / path) for path in paths], [recorded.get(str(path)) for path in paths]
+            verdict = ("matches" if found == expected else "not recorded" if None in expected
+                       else f"differs: {found[0][:12]}…")
             matched &= expected == found or one.weights == "custom"
             gates = [gate for gate in artifact["gates"] if gate["port"]]
             measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
-            variant = artifact["variant"] + (" tflite" if path.suffix == ".tflite" else "")
+            variant = artifact["variant"] + (" tflite" if paths[0].suffix == ".tflite" else "")
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
-                         measured, "passed", verdict if one.weights != "custom" else found[:12] + "…"))
+                         measured, "passed", verdict if one.weights != "custom" else found[0][:12] + "…"))
     command.table(rows, numbers={2})
     if not matched:
         print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",

@@ -4,13 +4,14 @@ SIDE is `original`, the model's bench.py in its own toolchain with the artifacts
 Lite beside it, or `onnx`, the artifacts of a build in ONNX Runtime, with the model's
 bench_torch.py beside them if it has one. MODEL is the one whose modules these are. Prints the
 names `<work>/<contestant>` that it can run as JSON; then, for each name read from standard input,
-runs it a few times and prints the milliseconds of a call. A work is named for its component, and
-what comes after a comma.
+runs it a few times and prints the milliseconds of a call, and the most memory that the process has
+taken until then, in MB. A work is named for its component, and what comes after a comma.
 """
 
 import importlib
 import importlib.util
 import json
+import resource
 import statistics
 import sys
 import time
@@ -19,7 +20,10 @@ from typing import Any, Callable, Dict
 
 
 def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
-    """A call for each component's bare export and each finished artifact, by name."""
+    """A call for each component's bare export and each finished artifact, by name.
+
+    What is called is loaded then, and held until another component's turn: large models don't fit side by side.
+    """
     import onnxruntime  # only this side's toolchain has it
 
     options = onnxruntime.SessionOptions()
@@ -27,16 +31,25 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
     options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
     feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
 
+    held = {}  # sessions by component and path
+
     def call(path: Path, work: str) -> Callable[[], Any]:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, feeds[work])
+        place = work.split(",")[0], path
+
+        def run() -> Any:
+            if place not in held:
+                for other in [other for other in held if other[0] != place[0]]:
+                    del held[other]
+                held[place] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return held[place].run(None, feeds[work])
+        return run
 
     calls = {}
     if not (folder / "ask").is_dir():  # where the graphs were built for their purpose, there is no naive export
         calls = {"{}/naive export".format(path.stem): call(path, path.stem)
                  for path in sorted((folder / "export").glob("*.onnx")) if path.stem in feeds}
     for path in sorted((folder / "compose").glob("*.onnx")):
-        _, component, variant = path.stem.split("-")
+        component, variant = path.stem.split("-", 1)[1].rsplit("-", 1)
         for work in feeds:
             if work.split(",")[0] == component:
                 calls["{}/{}".format(work, variant)] = call(path, work)
@@ -79,7 +92,8 @@ def main() -> None:
             calls.update(rivals(folder / "fetch", threads))
     print(json.dumps(list(calls)), flush=True)
     for line in sys.stdin:
-        print(milliseconds(calls[line.strip()]), flush=True)
+        took = milliseconds(calls[line.strip()])
+        print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,96 @@
 """What several stages do to ONNX graphs."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.inliner
+import onnx_ir as ir
 import onnxscript.optimizer
+from onnxscript import GraphBuilder, OpBuilder
 
 from scripts.job import Refusal
 
-ELEMENT_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
+IR_VERSION = 10  # of graphs that are built here
+BESIDE = ".weights"  # of a file beside a graph, for weights that several graphs share or that are too large for one
+LEAST_BESIDE, ALIGNMENT = 1024, 4096  # bytes: of an array that goes there, and of what memory is mapped by
+
+
+def build(described: dict[str, Any], opset: int, fill: Callable[..., Sequence[ir.Value]]) -> onnx.ModelProto:
+    """The model of a component as the recipe describes it; fill(op, *inputs) computes its outputs."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name="graph")
+    builder = GraphBuilder(graph)
+    inputs = [builder.input(port["name"], DTYPES[port["dtype"]], port["shape"])
+              for port in described["inputs"]]
+    for value, port in zip(fill(builder.op, *inputs), described["outputs"], strict=True):
+        value.name, value.type = port["name"], ir.TensorType(DTYPES[port["dtype"]])
+        value.shape = ir.Shape(port["shape"])
+        graph.outputs.append(value)
+    return ir.serde.serialize_model(ir.Model(graph, ir_version=IR_VERSION))
+
+
+def constant(op: OpBuilder, name: str, array: np.ndarray) -> ir.Value:
+    """An array of the graph that is being built."""
+    return op.builder.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)
+
+
+def save(model: onnx.ModelProto, path: Path, beside: bool = False) -> None:
+    """Write a model; beside: with its weights in a file of the same name beside it, which takes them out of it."""
+    if beside:
+        with path.with_suffix(BESIDE).open("wb") as file:
+            for tensor in arrays(model):
+                if len(tensor.raw_data) >= LEAST_BESIDE:
+                    file.write(bytes(-file.tell() % ALIGNMENT))
+                    place = {"location": path.with_suffix(BESIDE).name, "offset": file.tell(),
+                             "length": file.write(tensor.raw_data)}
+                    tensor.ClearField("raw_data")
+                    tensor.data_location = onnx.TensorProto.EXTERNAL
+                    tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value))
+                                                for key, value in place.items())
+    onnx.save(model, path)
+
+
+def load(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """A model with all its weights in it, or without those that lie beside it.
+
+    The file beside may have several names, which onnx's own loader takes for an attack.
+    """
+    model = onnx.load(path, load_external_data=False)
+    if weights and (name := beside(model)):
+        with (path.parent / name).open("rb") as file:
+            for tensor in arrays(model):
+                if place := {entry.key: entry.value for entry in tensor.external_data}:
+                    file.seek(int(place["offset"]))
+                    tensor.raw_data = file.read(int(place["length"]))
+                    del tensor.external_data[:]
+                    tensor.data_location = onnx.TensorProto.DEFAULT
+    return model
+
+
+def beside(model: onnx.ModelProto, renamed: str | None = None) -> str | None:
+    """The name of the file with the weights that aren't in a model, if any are; renamed: what it is called from now."""
+    entries = [entry for tensor in arrays(model) for entry in tensor.external_data if entry.key == "location"]
+    for entry in entries if renamed else ():
+        entry.value = renamed
+    return entries[0].value if entries else None
+
+
+def hand_on(model: onnx.ModelProto, source: Path, target: Path) -> None:
+    """Write a model that was loaded without its weights: the file beside the source is beside the target too."""
+    if name := beside(model):
+        os.link(source.parent / name, target.with_suffix(BESIDE))
+        beside(model, renamed=target.with_suffix(BESIDE).name)
+    onnx.save(model, target)
+
+
+def arrays(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The initializers of a model's graphs, at every depth."""
+    for graph in (model.graph, *inner_graphs(model.graph)):
+        yield from graph.initializer
 
 
 def strip(model: onnx.ModelProto) -> None:
@@ -39,7 +120,7 @@ def name_ports(graph: onnx.GraphProto, component: dict[str, Any]) -> None:
         if found != expected:
             raise Refusal(f"expected the ports {expected} of the recipe, found {found} in the exported graph")
         del ports[:]
-        ports.extend(onnx.helper.make_tensor_value_info(p["name"], ELEMENT_TYPES[p["dtype"]], p["shape"])
+        ports.extend(onnx.helper.make_tensor_value_info(p["name"], DTYPES[p["dtype"]], p["shape"])
                      for p in described)
 
 

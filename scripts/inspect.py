@@ -8,6 +8,7 @@ from pathlib import Path
 from models.mt3 import weights
 from models.mt3.inputs import HEAD_DIM
 from scripts import command, source, t5x
+from scripts.arrays import Shapes, flaws
 from scripts.job import Refusal
 
 
@@ -20,7 +21,7 @@ def totals(leaves: Mapping[str, t5x.Leaf]) -> str:
             f"{size:,} bytes")
 
 
-def network(shapes: weights.Shapes) -> list[str]:
+def network(shapes: Shapes) -> list[str]:
     """The network that the shapes tell of, and what contradicts it; a line each."""
     try:
         sizes = weights.sizes_of(shapes, HEAD_DIM)
@@ -36,7 +37,7 @@ def network(shapes: weights.Shapes) -> list[str]:
             f"width        {sizes['emb_dim']}, of mel bands {sizes['input_depth']}, of the MLP {sizes['mlp_dim']}",
             f"attention    {sizes['num_heads'] * sizes['head_dim']} wide; {heads}",
             f"vocabulary   {sizes['vocab_size']}: {owner}",
-            *(f"contradicted by {flaw}" for flaw in weights.flaws(shapes, sizes))]
+            *(f"contradicted by {flaw}" for flaw in flaws(shapes, weights.expected(sizes)))]
 
 
 def main() -> int:

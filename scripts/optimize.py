@@ -6,6 +6,7 @@ where and how the file was made left behind.
 """
 
 import onnx
+import onnx_ir as ir
 import onnxscript.optimizer
 
 from scripts import graphs, job
@@ -14,12 +15,14 @@ from scripts import graphs, job
 def optimize(task: job.Job) -> None:
     for name, component in task.exported().items():
         job.progress(f"optimizing {name}")
-        model = onnxscript.optimizer.optimize(onnx.load(task.inputs["export"] / f"{name}.onnx"))
+        source = task.inputs["export"] / f"{name}.onnx"
+        model = ir.to_proto(onnxscript.optimizer.optimize(ir.load(source)))
         write_paddings(model.graph)
         graphs.name_ports(model.graph, component)
         graphs.strip(model)
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, task.out / f"{name}.onnx")
+        if not graphs.beside(model):
+            onnx.checker.check_model(model, full_check=True)
+        graphs.hand_on(model, source, task.out / f"{name}.onnx")
 
 
 def write_paddings(graph: onnx.GraphProto) -> None:

@@ -2,12 +2,12 @@
 
 Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
 loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
-`byte-weights` stores the weights of products in 8 bits and widens them when loaded; `dynamic-blocks`
-stores those of LSTMs and products in 8 bits, for ONNX Runtime's kernels.
+`byte-weights` stores the weights of products in 8 bits and widens them when loaded; `dynamic-columns`
+multiplies them in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX Runtime's kernels.
+Weights that lie beside a graph lie beside what is made of it.
 """
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def quantize(task: job.Job) -> None:
 
 
 def copy(task: job.Job, component: str, source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    graphs.hand_on(graphs.load(source, weights=False), source, target)
 
 
 def half_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
@@ -44,8 +44,7 @@ def half_weights(task: job.Job, component: str, source: Path, target: Path) -> N
 
     Raises Refusal where a weight is too large for float16.
     """
-    model = onnx.load(source)
-    casts = []
+    model, casts = graphs.load(source), []
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
             continue
@@ -55,34 +54,68 @@ def half_weights(task: job.Job, component: str, source: Path, target: Path) -> N
                               "leave fp16 out of the recipe")
         tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), name + ".half"))
         casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name + ".widen", to=onnx.TensorProto.FLOAT))
-    save_widened(model, casts, target)
+    put_first(model, casts)
+    graphs.save(model, target, beside=lies_beside(source))
 
 
 def byte_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
     """Store the matrix of each product as int8 with a scale a column, followed by what runtimes fold away."""
-    model = onnx.load(source)
-    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
-    scales, nodes = [], []
-    for tensor in model.graph.initializer:
-        if tensor.name not in factors or len(tensor.dims) != 2:
+    model, nodes = graphs.load(source), []
+    for name in to_bytes(model):
+        nodes += [onnx.helper.make_node("Cast", [name + ".byte"], [name + ".wide"], to=onnx.TensorProto.FLOAT),
+                  onnx.helper.make_node("Mul", [name + ".wide", name + ".scale"], [name])]
+    put_first(model, nodes)
+    graphs.save(model, target, beside=lies_beside(source))
+
+
+def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -> None:
+    """Multiply in 8 bits: weights signed with a scale a column, the other factor unsigned, rounded as it comes.
+
+    In operators of ONNX itself. What several products have in common is rounded once.
+    """
+    model = graphs.load(source)
+    quantized, rounded, nodes = to_bytes(model), set(), []
+    for node in model.graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in quantized:
+            nodes.append(node)
             continue
-        name, array = tensor.name, onnx.numpy_helper.to_array(tensor)
+        (x, weight), [product] = node.input, node.output
+        if x not in rounded:
+            rounded.add(x)
+            nodes.append(onnx.helper.make_node("DynamicQuantizeLinear", [x], [x + ".byte", x + ".scale", x + ".zero"]))
+        nodes += [
+            onnx.helper.make_node("MatMulInteger", [x + ".byte", weight + ".byte", x + ".zero"], [product + ".sum"]),
+            onnx.helper.make_node("Cast", [product + ".sum"], [product + ".wide"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Mul", [x + ".scale", weight + ".scale"], [product + ".scale"]),
+            onnx.helper.make_node("Mul", [product + ".wide", product + ".scale"], [product])]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    graphs.save(model, target, beside=lies_beside(source))
+
+
+def to_bytes(model: onnx.ModelProto) -> list[str]:
+    """Make int8 NAME.byte with a float32 NAME.scale a column of the matrix NAME of each product; returns the names."""
+    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    matrices = [tensor for tensor in model.graph.initializer if tensor.name in factors and len(tensor.dims) == 2]
+    names = [tensor.name for tensor in matrices]
+    for name, tensor in zip(names, matrices):
+        array = onnx.numpy_helper.to_array(tensor)
         largest = np.abs(array).max(axis=0)
         scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(array / scale).astype(np.int8), name + ".byte"))
-        scales.append(onnx.numpy_helper.from_array(scale, name + ".scale"))
-        nodes += [onnx.helper.make_node("Cast", [tensor.name], [name + ".wide"], to=onnx.TensorProto.FLOAT),
-                  onnx.helper.make_node("Mul", [name + ".wide", name + ".scale"], [name])]
-    model.graph.initializer.extend(scales)
-    save_widened(model, nodes, target)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(scale, name + ".scale"))
+    return names
 
 
-def save_widened(model: onnx.ModelProto, widening: list[onnx.NodeProto], target: Path) -> None:
-    """Save a model with the nodes that widen its weights before all others."""
+def put_first(model: onnx.ModelProto, before: list[onnx.NodeProto]) -> None:
+    """Put nodes before all others of a model."""
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend(widening + nodes)
-    onnx.save(model, target)
+    model.graph.node.extend(before + nodes)
+
+
+def lies_beside(source: Path) -> bool:
+    return source.with_suffix(graphs.BESIDE).is_file()
 
 
 def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> None:
@@ -139,6 +172,7 @@ METHODS: dict[str, Callable[[job.Job, str, Path, Path], Any]] = {
     "none": copy,
     "half-weights": half_weights,
     "byte-weights": byte_weights,
+    "dynamic-columns": dynamic_columns,
     "static-qdq": static_qdq,
     "dynamic-blocks": dynamic_blocks,
 }

@@ -27,7 +27,7 @@ SCHEMA = {
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
 DTYPES = ("float32", "int64")
-METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-blocks")
+METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
 CHECKPOINTS = ("tensorflow", "t5x")

@@ -19,6 +19,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 
+from scripts.arrays import listed
 from scripts.job import Refusal
 
 NDARRAY, SCALAR = 1, 3  # of Flax's extension types
@@ -152,8 +153,3 @@ def from_chunks(leaf: Leaf) -> np.ndarray:
         inside = tuple(slice(0, part.stop - part.start) for part in corner)
         array[corner] = np.frombuffer(content, leaf.dtype).reshape(chunks)[inside]
     return array
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The names, or the first of them and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

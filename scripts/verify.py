@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 
 from scripts import graphs, identity, job, reference
+from scripts.manifest import sha256
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
@@ -37,12 +38,14 @@ def verify(task: job.Job) -> None:
     for component, variant, suffix in shipped(task.recipe):
         path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.{suffix}"
         job.progress(f"verifying {path.name}")
-        described = task.recipe["components"][component]
+        described, files = task.recipe["components"][component], [path]
         if suffix == "onnx":
             domain = task.recipe["variants"][variant].get("domain")
             found = list(flaws(path, described, task.recipe["opset"], domain,
                                identity.identity(task, component, variant)))
             answers = functools.partial(by_onnxruntime, path)
+            if not found and (beside := graphs.beside(graphs.load(path, weights=False))):
+                files.append(path.with_name(beside))
         else:
             answered = task.inputs["lite"] / f"{component}-{variant}.tflite"
             same = path.read_bytes() == answered.read_bytes()
@@ -55,12 +58,13 @@ def verify(task: job.Job) -> None:
         failures += [f"{path.name}: {flaw}" for flaw in found]
         if found:
             continue
-        gates = [judge(gate, measured, path.stat().st_size) for gate in task.recipe["gates"]
+        size = sum(file.stat().st_size for file in files)
+        gates = [judge(gate, measured, size) for gate in task.recipe["gates"]
                  if gate.get("component", component) == component and gate.get("variant", variant) == variant
                  and gate.get("format", "onnx") == suffix]
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
-        artifacts.append({"file": path.name, "component": component, "variant": variant,
-                          "bytes": path.stat().st_size, "measured": measured, "gates": gates})
+        artifacts.append({"file": path.name, "beside": [file.name for file in files[1:]], "component": component,
+                          "variant": variant, "bytes": size, "measured": measured, "gates": gates})
     (task.out / "report.json").write_text(json.dumps({"artifacts": artifacts}, indent=1) + "\n")
     (task.out / "report.md").write_text("\n".join(report(task, artifacts)) + "\n")
     if failures:
@@ -89,7 +93,7 @@ def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         yield f"onnx.checker refuses it: {str(error).strip().splitlines()[0]}"
         return
-    model = onnx.load(path)
+    model = graphs.load(path, weights=False)
     found = {(o.domain, o.version) for o in model.opset_import}
     if not {("", opset)} <= found <= {("", opset), (domain or "", 1 if domain else opset)}:
         yield f"expected standard ONNX of opset {opset} {'and ' + domain if domain else 'alone'}, found {sorted(found)}"
@@ -103,6 +107,9 @@ def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
         if found_ports != described_ports:
             yield f"expected the {kind}s {described_ports}, found {found_ports}"
     told = {prop.key: prop.value for prop in model.metadata_props}
+    beside = graphs.beside(model)
+    if told.pop("weights_sha256", None) != (sha256(path.with_name(beside)) if beside else None):
+        yield "expected the metadata weights_sha256 of the file with its weights, found another"
     if not re.fullmatch(r"[0-9a-f]{64}", told.pop("source_sha256", "")) or told != label:
         yield f"expected the metadata source_sha256 and {label}, found {told}"
     texts = [model.producer_name, model.producer_version, model.doc_string, model.graph.name, model.graph.doc_string,

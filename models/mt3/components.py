@@ -6,23 +6,23 @@ that of mt3/network.py and mt3/layers.py (T5 1.1: RMS norm, gated gelu, no biase
 1/sqrt(d), fixed sinusoids).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnxscript import GraphBuilder, OpBuilder
+from onnxscript import OpBuilder
 
 from models.mt3 import spectrogram
 from models.mt3.inputs import HEAD_DIM, HEADS, HOP, LAYERS
 from models.mt3.spectrogram import FRAME, NOTHING
+from scripts.graphs import build, constant
 
 Arrays = Mapping[str, np.ndarray]
 POSITIONS = 1024  # the most frames or tokens: each has its row in a table of sinusoids
 EPSILON = 1e-6  # LayerNorm in mt3/layers.py
 OWN = ("query", "key", "value")
-DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 
 
 def sinusoids(width: int) -> np.ndarray:
@@ -30,22 +30,6 @@ def sinusoids(width: int) -> np.ndarray:
     periods = np.exp(np.arange(width // 2) * (-np.log(10000.0) / (width // 2 - 1)))
     angles = np.arange(POSITIONS)[:, None] * periods
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
-
-
-def build(described: dict[str, Any], opset: int, fill: Callable[..., Sequence[ir.Value]]) -> onnx.ModelProto:
-    """The model of a component as the recipe describes it; fill(op, *inputs) computes its outputs."""
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name="mt3")
-    builder = GraphBuilder(graph)
-    inputs = [builder.input(port["name"], DTYPES[port["dtype"]], port["shape"]) for port in described["inputs"]]
-    for value, port in zip(fill(builder.op, *inputs), described["outputs"], strict=True):
-        value.name, value.type = port["name"], ir.TensorType(DTYPES[port["dtype"]])
-        value.shape = ir.Shape(port["shape"])
-        graph.outputs.append(value)
-    return ir.serde.serialize_model(ir.Model(graph, ir_version=8))
-
-
-def constant(op: OpBuilder, name: str, array: np.ndarray) -> ir.Value:
-    return op.builder.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)
 
 
 def frontend(described: dict[str, Any], opset: int) -> onnx.ModelProto:

@@ -14,10 +14,10 @@ import numpy as np
 
 from models.mt3.inputs import HEAD_DIM
 from scripts import source, t5x
+from scripts.arrays import Shapes, flaws, listed
 from scripts.job import Refusal
 
 CONFIGURATIONS = {1536: "mt3", 1664: "ismir2021"}  # by vocabulary
-Shapes = Mapping[str, tuple[int, ...]]
 Sizes = Mapping[str, int]  # by upstream's names: emb_dim, num_heads, head_dim, mlp_dim, num_encoder_layers, …
 
 
@@ -32,7 +32,7 @@ def read(checkpoint: Path, vocab_size: int | None = None, head_dim: int = HEAD_D
     leaves = t5x.leaves(folder)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     sizes = sizes_of(shapes, head_dim)
-    if found := flaws(shapes, sizes):
+    if found := flaws(shapes, expected(sizes)):
         raise Refusal(f"{folder}: expected the {len(expected(sizes))} arrays of MT3's network, found "
                       f"{'; '.join(found)}: give a checkpoint of this network with every array")
     if vocab_size not in (None, sizes["vocab_size"]):
@@ -97,21 +97,10 @@ def sizes_of(shapes: Shapes, head_dim: int) -> Sizes:
     lacking = {"emb_dim", "width", "mlp_dim", "vocab_size", "input_depth"} - set(found)
     if lacking or 0 in layers.values():
         raise Refusal(f"expected arrays of MT3's network, encoder/layers_0/… and decoder/layers_0/…, found "
-                      f"{t5x.listed(sorted(shapes))}: give a checkpoint of MT3")
+                      f"{listed(sorted(shapes))}: give a checkpoint of MT3")
     width = found.pop("width")
     if width % head_dim:
         raise Refusal(f"expected attentions of whole heads, {head_dim} wide each, found attentions {width} wide: "
                       "give a checkpoint of this model")
     return {**found, "num_heads": width // head_dim, "head_dim": head_dim, "num_encoder_layers": layers["encoder"],
             "num_decoder_layers": layers["decoder"]}
-
-
-def flaws(shapes: Shapes, sizes: Sizes) -> list[str]:
-    """What is wrong with the shapes of a network of these sizes, a line for each kind of flaw."""
-    known = expected(sizes)
-    missing = [name for name in known if name not in shapes]
-    extra = [name for name in shapes if name not in known]
-    other = [f"{name} is {list(shapes[name])}, expected {list(shape)}" for name, shape in known.items()
-             if shapes.get(name, shape) != shape]
-    kinds = {"missing": missing, "unknown": extra, "of another shape": other}
-    return [f"{len(names)} {kind}: {t5x.listed(names)}" for kind, names in kinds.items() if names]
