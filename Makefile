@@ -3,7 +3,8 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT BASES BUILDER REGISTRY T5X
+export ENGINE GOLDEN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -40,11 +41,14 @@ checksums: ## record what was built, after an intended change
 bench: ## artifacts against the original framework, one run, ratios: a table and a picture
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
-play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= TEMPO= DECODE= PLOT=1
+play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= PLOT=1, and what its card says
 	@$(if $(filter $(MODELS),$(firstword $(MODEL))),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
 	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
 	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
-	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} \
+	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $${PREFIX:+--prefix="$$PREFIX"} \
+	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
+	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \

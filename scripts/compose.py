@@ -34,7 +34,7 @@ def compose(task: job.Job) -> None:
                 if not weights.exists():  # the components that share a step share its weights
                     shutil.copyfile(task.inputs["quantize"] / beside, weights)
                 graphs.beside(model, renamed=weights.name)
-                told["weights_sha256"] = sha256(weights)
+                told |= {"weights_file": weights.name, "weights_sha256": sha256(weights)}
             onnx.helper.set_model_props(model, dict(sorted(told.items())))
             onnx.save(model, task.out / f"{model.graph.name}.onnx")
     for path in sorted(task.inputs["lite"].glob("*.tflite")) if "lite" in task.inputs else []:

@@ -15,7 +15,6 @@ from onnxscript import GraphBuilder, OpBuilder
 from scripts.job import Refusal
 
 DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
-IR_VERSION = 10  # of graphs that are built here
 BESIDE = ".weights"  # of a file beside a graph, for weights that several graphs share or that are too large for one
 LEAST_BESIDE, ALIGNMENT = 1024, 4096  # bytes: of an array that goes there, and of what memory is mapped by
 
@@ -30,7 +29,8 @@ def build(described: dict[str, Any], opset: int, fill: Callable[..., Sequence[ir
         value.name, value.type = port["name"], ir.TensorType(DTYPES[port["dtype"]])
         value.shape = ir.Shape(port["shape"])
         graph.outputs.append(value)
-    return ir.serde.serialize_model(ir.Model(graph, ir_version=IR_VERSION))
+    oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    return ir.serde.serialize_model(ir.Model(graph, ir_version=oldest))
 
 
 def constant(op: OpBuilder, name: str, array: np.ndarray) -> ir.Value:
@@ -67,7 +67,7 @@ def load(path: Path, weights: bool = True) -> onnx.ModelProto:
                     file.seek(int(place["offset"]))
                     tensor.raw_data = file.read(int(place["length"]))
                     del tensor.external_data[:]
-                    tensor.data_location = onnx.TensorProto.DEFAULT
+                    tensor.ClearField("data_location")
     return model
 
 

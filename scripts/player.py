@@ -40,8 +40,13 @@ def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise Refusal(f"{path}: expected ONNX, found a file that can't be loaded: "
                       f"cast it again with make {model}, or download it again") from error
-    weights = session.get_modelmeta().custom_metadata_map.get("weights", "unknown")
-    return Artifact(path, sha256(path), session, weights)
+    told = session.get_modelmeta().custom_metadata_map
+    if beside := told.get("weights_file"):
+        if (found := sha256(path.with_name(beside))) != told.get("weights_sha256"):
+            raise Refusal(f"{path.with_name(beside)}: expected the weights that {path.name} names, SHA-256 "
+                          f"{told.get('weights_sha256')}, found {found}: cast them again with make {model}, or download "
+                          "them again")
+    return Artifact(path, sha256(path), session, told.get("weights", "unknown"))
 
 
 def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> None:

@@ -107,9 +107,10 @@ def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
         if found_ports != described_ports:
             yield f"expected the {kind}s {described_ports}, found {found_ports}"
     told = {prop.key: prop.value for prop in model.metadata_props}
+    named = told.pop("weights_file", None), told.pop("weights_sha256", None)
     beside = graphs.beside(model)
-    if told.pop("weights_sha256", None) != (sha256(path.with_name(beside)) if beside else None):
-        yield "expected the metadata weights_sha256 of the file with its weights, found another"
+    if named != (beside, sha256(path.with_name(beside)) if beside else None):
+        yield f"expected the metadata weights_file and weights_sha256 to be those of {beside}, found {named}"
     if not re.fullmatch(r"[0-9a-f]{64}", told.pop("source_sha256", "")) or told != label:
         yield f"expected the metadata source_sha256 and {label}, found {told}"
     texts = [model.producer_name, model.producer_version, model.doc_string, model.graph.name, model.graph.doc_string,

@@ -6,8 +6,8 @@ halves times dilations, each times the samples from one position to the next):
 
 - of the encoder 3, then 3 (1 + 3 + 9) = 39 in each block and its convolution of twice its rate, for the rates 2, 6, 8
   and 8, and a frame at the end: 5539 samples on both sides of a frame, 7.2 frames;
-- of the decoder 3 frames, then in each block its transposed convolution of twice its rate and 5 (1 + 3 + 5) + 3 · 5 = 60,
-  for the rates 6, 4, 4, 2, 2 and 2, and 3 at the end: 18 frames on both sides.
+- of the decoder 3 frames, then in each block its transposed convolution of twice its rate and 5 (1 + 3 + 5) + 3 · 5
+  = 60, for the rates 6, 4, 4, 2, 2 and 2, and 3 at the end: 18 frames on both sides.
 
 At the ends of the recording there is nothing around: there the networks fill up by themselves, as with the whole.
 """

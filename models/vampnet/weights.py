@@ -65,7 +65,7 @@ def opened(path: Path, part: str) -> tuple[dict[str, torch.Tensor], Sizes]:
             raise Refusal(f"{path}: expected arrays and plain values, found {listed(sorted(foreign))}, which "
                           "opening it would run: give a file that holds weights alone")
         told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state, kwargs = told["state_dict"], told["metadata"]["kwargs"]
+        state, kwargs = told["state_dict"], dict(told["metadata"]["kwargs"])
         arrays = {name: array for name, array in state.items() if isinstance(array, torch.Tensor)}
     except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
             EOFError) as error:

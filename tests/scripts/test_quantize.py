@@ -39,3 +39,26 @@ def test_byte_weights_store_matrices_of_products_alone(product, tmp_path):
     stored = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "bytes.onnx").graph.initializer}
     assert stored == {"matrix.byte": onnx.TensorProto.INT8, "matrix.scale": onnx.TensorProto.FLOAT,
                       "row": onnx.TensorProto.FLOAT}
+
+
+def test_dynamic_columns_multiply_in_8_bits_within_a_step_of_each_factor(product, tmp_path):
+    path, matrix = product
+    quantize.dynamic_columns(None, "product", path, tmp_path / "columns.onnx")
+    onnx.checker.check_model(tmp_path / "columns.onnx", full_check=True)
+    x = seeded_uniform("columns", (50, 6))
+    found = onnxruntime.InferenceSession(tmp_path / "columns.onnx").run(None, {"x": x})[0] - 1
+    steps = (x.max() - min(x.min(), 0)) / 255, np.abs(matrix).max(axis=0) / 127
+    bound = 6 * (steps[0] * np.abs(matrix).max(axis=0) / 2 + steps[1] * np.abs(x).max() / 2)
+    assert (np.abs(found - x @ matrix) <= bound + 1e-4).all()
+    assert np.abs(found - x @ matrix).max() > 1e-4  # it does round
+
+
+def test_dynamic_columns_round_what_products_share_once(product, tmp_path):
+    model = onnx.load(product[0])
+    model.graph.node.append(make_node("MatMul", ["x", "other"], ["z"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((6, 5), np.float32), "other"))
+    model.graph.output.append(make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["rows", 5]))
+    onnx.save(model, product[0])
+    quantize.dynamic_columns(None, "product", product[0], tmp_path / "columns.onnx")
+    nodes = [node.op_type for node in onnx.load(tmp_path / "columns.onnx").graph.node]
+    assert nodes.count("DynamicQuantizeLinear") == 1 and nodes.count("MatMulInteger") == 2

@@ -1,4 +1,4 @@
-"""Fixtures: this model's artifacts."""
+"""Fixtures: this model's artifacts of a finished tiny build."""
 
 from pathlib import Path
 
@@ -9,5 +9,4 @@ from tests.conftest import ROOT
 
 @pytest.fixture(scope="session")
 def cast(tiny: Path) -> Path:
-    """This model's artifacts of a finished tiny build."""
     return ROOT / "build/tiny/vampnet/compose"

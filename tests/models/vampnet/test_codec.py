@@ -13,17 +13,22 @@ from models.vampnet.inputs import CODEBOOKS, HOP, VOCABULARY
 from scripts.seeded import seeded_uniform, seeded_unit
 
 ENCODER_RATES, DECODER_RATES = (2, 6, 8, 8), (6, 4, 4, 2, 2, 2)  # lac's, of every size of it
-ROUNDING = 5e-5  # of samples up to 1: kernels that suit another length sum in another order
+ROUNDING = 2e-6  # of samples up to 1: kernels that suit another length sum in another order
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def variant(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def encoder(cast: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(cast / "vampnet-encoder-fp32.onnx")
+def encoder(cast: Path, variant: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(cast / f"vampnet-encoder-{variant}.onnx")
 
 
 @pytest.fixture(scope="module")
-def decoder(cast: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(cast / "vampnet-decoder-fp32.onnx")
+def decoder(cast: Path, variant: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(cast / f"vampnet-decoder-{variant}.onnx")
 
 
 def noise(samples: int) -> np.ndarray:
@@ -53,7 +58,7 @@ def decoded(decoder: onnxruntime.InferenceSession, codes: np.ndarray, *sizes: in
     return np.concatenate(list(codec.decode(decoder, codes, *sizes)))
 
 
-@pytest.mark.parametrize(("window", "length"), [(1, 100_000), (7, 1), (16, 767), (33, 5000), (512, 4096)])
+@pytest.mark.parametrize(("window", "length"), [(7, 1), (16, 767), (33, 5000), (512, 4096)])
 def test_codes_of_windows_are_those_of_the_whole(encoder, sound, window, length):
     if length == 1:
         sound = sound[:30 * HOP + 5]
@@ -74,7 +79,7 @@ def test_no_sound_has_no_codes(encoder):
     assert list(codec.encode(encoder, [])) == list(codec.encode(encoder, [np.zeros(0, np.float32)] * 2)) == []
 
 
-@pytest.mark.parametrize("window", [5, 7, 32, 64, 512])
+@pytest.mark.parametrize("window", [7, 32, 64, 512])
 def test_sound_of_windows_is_that_of_the_whole(encoder, decoder, sound, window):
     for codes in (encoded(encoder, sound), seeded_codes(101)):
         whole = decoder.run(None, {"codes": codes[None]})[0][0]
@@ -99,7 +104,7 @@ def test_the_frames_around_a_window_are_as_many_as_the_convolutions_reach():
         left, right = left * rate + rate // 2, right * rate + 2 * rate - 1 - rate // 2
         left, right = left + 3 * (1 + 3 + 9), right + 3 * (1 + 3 + 9)
     left, right = left + 3, right + 3 - (HOP - 1)  # beyond the frame's own samples
-    assert left == right == 5539 and codec.ENCODER_CONTEXT == -(-left // HOP)
+    assert left == right == 5539 and -(-left // HOP) == codec.ENCODER_CONTEXT
 
     first, last = -3, HOP - 1 + 3  # of the samples of a frame
     for rate in reversed(DECODER_RATES):
@@ -116,7 +121,7 @@ def test_a_frame_less_around_a_window_gives_other_codes(encoder):
 
 
 def test_fewer_frames_around_a_window_sound_otherwise(decoder):
-    """The outermost frames weigh less than the rounding; four less are heard."""
+    """The outermost frames weigh less than the rounding; five less are heard."""
     codes = seeded_codes(100)
     whole = decoder.run(None, {"codes": codes[None]})[0][0]
-    assert np.abs(decoded(decoder, codes, 8, codec.DECODER_CONTEXT - 4) - whole).max() > 4 * ROUNDING
+    assert np.abs(decoded(decoder, codes, 8, codec.DECODER_CONTEXT - 5) - whole).max() > 4 * ROUNDING

@@ -1,0 +1,165 @@
+"""The samplers' loop does what its own step does that is called from outside; and what is kept stays kept."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.vampnet import inputs, sampling
+from models.vampnet.inputs import MASK, WRITTEN
+from scripts import graphs, job, recipe, verify
+from tests.conftest import ROOT
+from tests.models.vampnet.test_sampling import run
+
+VARIANTS = ("fp32", "fp16", "int8")
+
+
+def session(folder, component, variant):
+    return onnxruntime.InferenceSession(folder / f"vampnet-{component}-{variant}.onnx")
+
+
+def step_of(folder, part, variant):
+    one = session(folder, part, variant)
+    return lambda codes: one.run(None, {"codes": codes})[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("part", WRITTEN)
+def test_the_loop_writes_what_its_step_does(cast, part, variant):
+    """Code for code, in a batch, with each control turned."""
+    sampler, step = session(cast, f"{part}-sampler", variant), step_of(cast, part, variant)
+    for controls in (sampling.Controls(), sampling.Controls(0.7, 4.5, 0.4), sampling.Controls(sample_cutoff=-1),
+                     sampling.Controls(typical_mass=0.2, typical_min_tokens=8), sampling.Controls(temperature=0)):
+        feed = inputs.sampling(f"compose {controls}", part, 2, 31, 7)
+        asked = feed["codes"], feed["mask"], feed["uniforms"], controls
+        np.testing.assert_array_equal(run(sampler, *asked), sampling.generate(step, *asked))
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(sorted(WRITTEN)), st.integers(1, 3), st.integers(1, 60), st.integers(1, 9), st.randoms())
+def test_what_is_kept_stays_and_all_that_is_masked_is_written(cast, part, batch, time, steps, chance):
+    codebooks, written = WRITTEN[part]
+    codes, noise = inputs.codes("any", batch, codebooks, time), np.random.default_rng(chance.getrandbits(32))
+    mask = (noise.random(codes.shape) < chance.random()).astype(np.int64)
+    mask[:, :codebooks - written] = 0
+    uniforms = noise.random((steps, 2, batch, written, time), np.float32)
+    vamped = run(session(cast, f"{part}-sampler", "int8"), codes, mask, uniforms, sampling.Controls())
+    assert vamped.shape == codes.shape and vamped.min() >= 0 and vamped.max() < MASK
+    np.testing.assert_array_equal(vamped[mask == 0], codes[mask == 0])
+
+
+def test_other_noise_writes_otherwise_and_the_same_the_same(cast):
+    sampler, feeds = session(cast, "coarse-sampler", "int8"), [inputs.sampling(n, "coarse", 1, 40, 4) for n in "ab"]
+    asked = feeds[0]["codes"], feeds[0]["mask"]
+    told = [run(sampler, *asked, feed["uniforms"], sampling.Controls()) for feed in (feeds[0], feeds[1], feeds[0])]
+    assert (told[0] != told[1]).any()
+    np.testing.assert_array_equal(told[0], told[2])
+
+
+def test_the_noise_at_its_ends_is_taken(cast):
+    """0, and the largest float32 below 1."""
+    feed = inputs.sampling("ends", "coarse", 1, 20, 3)
+    for value in (0, 1 - 2**-24):
+        uniforms = np.full_like(feed["uniforms"], value)
+        for mass in (1.0, 0.2):
+            controls = sampling.Controls(typical_mass=mass)
+            vamped = run(session(cast, "coarse-sampler", "fp32"), feed["codes"], feed["mask"], uniforms, controls)
+            assert vamped.max() < MASK
+
+
+def test_a_step_is_a_few_large_operations(cast):
+    """Thirteen a layer; the products of int8 in ONNX's own operators, and its attention in one."""
+    nodes = [node.op_type for node in graphs.load(cast / "vampnet-coarse-fp32.onnx", weights=False).graph.node]
+    assert nodes.count("MatMul") == 2 + 7 * 2 and nodes.count("Attention") == 2 and len(nodes) < 30 + 14 * 2
+    model = graphs.load(cast / "vampnet-coarse-int8.onnx", weights=False)
+    assert [node.op_type for node in model.graph.node].count("MatMulInteger") == 2 + 7 * 2
+    assert {opset.domain for opset in model.opset_import} == {""}
+
+
+# Planted defects
+
+
+@pytest.fixture
+def task(cast, tmp_path):
+    """A verify job over a copy of the tiny artifacts, of the coarse transformer alone."""
+    told = recipe.read(ROOT, "vampnet")
+    told["components"] = {name: part for name, part in told["components"].items() if name.startswith("coarse")}
+    told["gates"] = [gate for gate in told["gates"] if gate["component"] in told["components"]]
+    (tmp_path / "compose").mkdir()
+    for path in cast.glob("vampnet-coarse*"):
+        (tmp_path / "compose" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "verify").mkdir()
+    return job.Job("vampnet", "tiny", told, {"compose": tmp_path / "compose", "ask": cast.parent / "ask"},
+                   tmp_path / "verify", None)
+
+
+def caught(task):
+    with pytest.raises(job.Refusal) as refusal:
+        verify.verify(task)
+    return str(refusal.value)
+
+
+def test_the_sound_artifacts_pass(task):
+    verify.verify(task)
+
+
+def test_a_flipped_bit_in_the_weights_beside_is_caught_in_each_artifact_that_has_them(task):
+    path = task.inputs["compose"] / "vampnet-coarse-int8.weights"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    said = caught(task)
+    for name in ("vampnet-coarse-int8.onnx", "vampnet-coarse-sampler-int8.onnx"):
+        assert f"{name}: expected the metadata weights_file and weights_sha256" in said
+
+
+def test_missing_weights_are_caught(task):
+    (task.inputs["compose"] / "vampnet-coarse-fp16.weights").unlink()
+    assert "vampnet-coarse-fp16.onnx: onnx.checker refuses it" in caught(task)
+
+
+def change(task, name, change):
+    path = task.inputs["compose"] / name
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    onnx.save(model, path)
+    return caught(task)
+
+
+def test_positions_that_are_looked_up_the_other_way_round_are_caught(task):
+    def reverse(model):
+        [tensor] = [tensor for tensor in model.graph.initializer if tensor.name == "distances"]
+        table = onnx.numpy_helper.to_array(tensor, base_dir=str(task.inputs["compose"]))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(table[:, ::-1]), "distances"))
+
+    said = change(task, "vampnet-coarse-fp32.onnx", reverse)
+    assert "max_error of logits" in said and "argmax_mismatches of logits" in said
+
+
+def test_a_schedule_that_ends_late_is_caught(task):
+    def slow(model):
+        body = next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g
+        tensor = next(tensor for tensor in body.initializer if tensor.dims == [] and np.isclose(
+            onnx.numpy_helper.to_array(tensor), np.pi))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(2.5, np.float32), tensor.name))
+
+    assert "equality of vamped" in change(task, "vampnet-coarse-sampler-fp32.onnx", slow)
+
+
+@pytest.mark.parametrize("variant", ["fp16", "int8"])
+def test_coarser_weights_are_caught(task, variant):
+    path = task.inputs["compose"] / f"vampnet-coarse-{variant}.weights"
+    model = graphs.load(path.with_suffix(".onnx"))
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype in (np.int8, np.float16) and array.ndim == 2:
+            coarse = array // 32 * 32 if array.dtype == np.int8 else np.round(array * 64) / 64
+            tensor.CopyFrom(onnx.numpy_helper.from_array(coarse.astype(array.dtype), tensor.name))
+    told = {prop.key: prop.value for prop in model.metadata_props}
+    graphs.save(model, path.with_suffix(".onnx"), beside=True)
+    told["weights_sha256"] = verify.sha256(path)
+    onnx.helper.set_model_props(model, told)
+    onnx.save(model, path.with_suffix(".onnx"))
+    assert f"vampnet-coarse-{variant}.onnx: snr_db of logits" in caught(task)
