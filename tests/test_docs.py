@@ -115,12 +115,35 @@ def test_the_readme_has_the_figures_of_the_transcribers_builds(seeded, model):
             assert told == "no token differs" and measured["equality"] == 1
 
 
+def test_the_readme_has_the_sizes_and_figures_of_vampnets_build():
+    """Where it was built at its real size with the bytes of today, which the tests leave to whoever has 14 GB of disk."""
+    report = ROOT / "build/seeded/vampnet/verify/report.json"
+    if not report.is_file() or run("make", "verify", "MODELS=vampnet").returncode:
+        pytest.skip("NO BUILD OF VAMPNET at its real size here: run make vampnet")
+    rows = dict(re.findall(r"^\| vampnet-([\w-]+ \| \w+ \| [\d,]+) \| (.+) \|$", (ROOT / "README.md").read_text(),
+                           re.MULTILINE))
+    artifacts = json.loads(report.read_text())["artifacts"]
+    assert rows.keys() == {f"{a['component']} | {a['variant']} | {a['bytes']:,}" for a in artifacts}
+    for artifact in artifacts:
+        told = rows[f"{artifact['component']} | {artifact['variant']} | {artifact['bytes']:,}"]
+        measured = {gate["metric"]: gate["measured"] for gate in artifact["gates"]}
+        if within := re.search(r"within ([\de.-]+)", told):
+            assert measured["max_error"] <= float(within[1]) * 1.5, told
+        elif noise := re.search(r"at ([\d.]+) dB", told):
+            assert abs(measured["snr_db"] - float(noise[1])) < 1.5, told
+        elif share := re.search(r"([\d.]+) % of", told):
+            assert abs(measured["equality"] - float(share[1]) / 100) < 0.1, told
+        else:
+            assert told == "no code differs" and measured["equality"] == 1
+
+
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():
     table = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     assert re.search(r"median of \d+ rounds, \d{4}-\d\d-\d\d, .+ cores", table)
     assert "| denoiser | int8 |" in table and "| denoiser | original |" in table
     assert "| transcriber, 200 tokens | int8 |" in table and "| transcriber, 200 tokens | lean JAX |" in table
     assert "| groove | int8 |" in table and "| groove | fp32 tflite |" in table
+    assert "| coarse, 100 frames | int8 |" in table and "| coarse-sampler, 3 s | original |" in table
 
 
 @pytest.mark.parametrize("model", recipe.models(ROOT))
@@ -155,3 +178,11 @@ def test_the_python_in_the_card_runs(seeded, monkeypatch, model, result, shape):
     told: dict = {}
     exec(code.replace("steps=96", "steps=1"), told)
     assert told[result].shape == shape
+
+
+def test_the_python_in_vampnets_card_runs(tiny):
+    """In the toolchain that plays, with the tiny build."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "models/vampnet/README.md").read_text(), re.DOTALL)
+    code = code.replace("build/seeded", "build/tiny").replace("steps=36", "steps=2")
+    done = run("scripts/in", "player", "python", "-c", code + "\nprint(len(vamp) - 4.8 * 44100, codes.shape)")
+    assert done.stdout.splitlines()[-1] == "0.0 (14, 276)", done.stderr

@@ -48,9 +48,7 @@ def value(name: str, uniform: np.ndarray) -> np.ndarray:
 
 
 def gain(place: str) -> float:
-    """The gain of a weight norm: of layers at the ends, and of those that close a residual branch."""
-    if place.startswith("encoder.") and place.endswith("block.3") and place.count(".") == 5:
-        return 0.5
+    """The gain of a weight norm: of layers at the ends, and of those that close the decoder's residual branches."""
     return 0.25 if place.endswith("layer.3") else GAINS.get(place, 1)
 
 

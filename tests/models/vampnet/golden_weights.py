@@ -16,7 +16,7 @@ def golden_weight(name: str, shape: Sequence[int]) -> np.ndarray:
     if kind == "alpha" or (kind == "weight" and uniform.ndim == 1):
         return 1 + np.float32(0.2) * uniform
     if kind == "weight_g":
-        closes = (key.startswith("encoder.") and key.count(".") == 6 and ".block.3." in key) or ".layer.3." in key
+        closes = place.endswith("layer.3") or (place.startswith("encoder.") and place.endswith("block.3"))
         return np.float32(GAINS.get(place, 0.5 if closes else 1)) * (1 + np.float32(0.2) * uniform)
     if key == "embedding.special.MASK" or key.endswith("codebook.weight"):
         return np.float32(np.sqrt(3)) * uniform

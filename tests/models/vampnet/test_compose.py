@@ -91,7 +91,7 @@ def task(cast, tmp_path):
     for path in cast.glob("vampnet-coarse*"):
         (tmp_path / "compose" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "verify").mkdir()
-    return job.Job("vampnet", "tiny", told, {"compose": tmp_path / "compose", "ask": cast.parent / "ask"},
+    return job.Job("vampnet", "tiny", told, {"compose": tmp_path / "compose", "export": cast.parent / "export", "ask": cast.parent / "ask"},
                    tmp_path / "verify", None)
 
 
@@ -140,9 +140,8 @@ def test_positions_that_are_looked_up_the_other_way_round_are_caught(task):
 
 def test_a_schedule_that_ends_late_is_caught(task):
     def slow(model):
-        body = next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g
-        tensor = next(tensor for tensor in body.initializer if tensor.dims == [] and np.isclose(
-            onnx.numpy_helper.to_array(tensor), np.pi))
+        [tensor] = [tensor for tensor in graphs.arrays(model) if not tensor.dims and np.isclose(
+            onnx.numpy_helper.to_array(tensor), np.pi)]
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(2.5, np.float32), tensor.name))
 
     assert "equality of vamped" in change(task, "vampnet-coarse-sampler-fp32.onnx", slow)
