@@ -46,7 +46,7 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= T
 	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
 	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
 	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} \
-	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $${PREFIX:+--prefix="$$PREFIX"} \
+	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter command,$(origin PREFIX)),--prefix="$$PREFIX") \
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 

@@ -121,7 +121,8 @@ class Build:
                 "weights": self.weights,
                 "key": key,
                 "settings": {"opset": self.recipe["opset"], "variants": self.recipe["variants"],
-                             "source": self.recipe["sources"][self.weights]},
+                             "source": self.recipe["sources"][self.weights],
+                             "weights_licence": self.recipe["weights_licence"]},
                 "tools": manifest.pins(self.lock(stage)),
                 "inputs": [{"file": f"{name}/{file['file']}", "bytes": file["bytes"], "sha256": file["sha256"]}
                            for name in self.reads(stage)

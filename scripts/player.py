@@ -1,7 +1,7 @@
 """What every model's player has in common: its artifact, checked, and files that appear whole or not at all."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +41,17 @@ def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
         raise Refusal(f"{path}: expected ONNX, found a file that can't be loaded: "
                       f"cast it again with make {model}, or download it again") from error
     told = session.get_modelmeta().custom_metadata_map
-    if beside := told.get("weights_file"):
-        if (found := sha256(path.with_name(beside))) != told.get("weights_sha256"):
-            raise Refusal(f"{path.with_name(beside)}: expected the weights that {path.name} names, SHA-256 "
-                          f"{told.get('weights_sha256')}, found {found}: cast them again with make {model}, or download "
-                          "them again")
+    require_weights(path, told)
     return Artifact(path, sha256(path), session, told.get("weights", "unknown"))
+
+
+def require_weights(path: Path, told: Mapping[str, str]) -> None:
+    """Raises Refusal where what lies beside an artifact isn't the weights that its metadata tells of."""
+    if beside := told.get("weights_file"):
+        weights = path.with_name(beside)
+        if (found := sha256(weights)) != told["weights_sha256"]:
+            raise Refusal(f"{weights}: expected the weights that {path.name} names, SHA-256 {told['weights_sha256']}, "
+                          f"found {found}: cast them again with make {told['model']}, or download them again")
 
 
 def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> None:

@@ -116,7 +116,7 @@ def test_the_readme_has_the_figures_of_the_transcribers_builds(seeded, model):
 
 
 def test_the_readme_has_the_sizes_and_figures_of_vampnets_build():
-    """Where it was built at its real size with the bytes of today, which the tests leave to whoever has 14 GB of disk."""
+    """Where it was built with the bytes of today, which the tests leave to whoever has 14 GB of disk."""
     report = ROOT / "build/seeded/vampnet/verify/report.json"
     if not report.is_file() or run("make", "verify", "MODELS=vampnet").returncode:
         pytest.skip("NO BUILD OF VAMPNET at its real size here: run make vampnet")

@@ -64,9 +64,12 @@ class VampNet:
     """VampNet out of a folder of artifacts: a build's, or a release's assets."""
 
     def __init__(self, folder: Path, variant: str = "int8"):
-        """The codec comes as fp16 with int8. Raises Refusal where the folder lacks an artifact."""
-        coding = "fp32" if variant == "fp32" else "fp16"
-        parts = {"coarse-sampler": variant, "c2f-sampler": variant, "encoder": coding, "decoder": coding}
+        """The encoder is always fp32, whose codes are the original's; the decoder is fp16 beside int8.
+
+        Raises Refusal where the folder lacks an artifact.
+        """
+        parts = {"coarse-sampler": variant, "c2f-sampler": variant, "encoder": "fp32",
+                 "decoder": "fp32" if variant == "fp32" else "fp16"}
         loaded = {part: load(folder, "vampnet", part, kind) for part, kind in parts.items()}
         self.artifacts: list[Artifact] = list(loaded.values())
         self.sessions = {part: artifact.session for part, artifact in loaded.items()}

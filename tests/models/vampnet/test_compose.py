@@ -1,5 +1,7 @@
 """The samplers' loop does what its own step does that is called from outside; and what is kept stays kept."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -78,6 +80,17 @@ def test_a_step_is_a_few_large_operations(cast):
     assert {opset.domain for opset in model.opset_import} == {""}
 
 
+def test_the_licence_is_told_wherever_the_weights_go(cast):
+    """In each artifact, with whom to name and what else it asks, and in each stage's manifest."""
+    for path in cast.glob("*.onnx"):
+        told = {prop.key: prop.value for prop in graphs.load(path, weights=False).metadata_props}
+        assert told["licence"] == "CC-BY-NC-SA-4.0" and told["sharing"] == "attribution, non-commercial, share alike"
+        assert "H. Flores Garcia" in told["attribution"]
+    manifests = [json.loads(path.read_text()) for path in cast.parent.glob("*/manifest.json")]
+    assert len(manifests) == 7
+    assert {manifest["settings"]["weights_licence"] for manifest in manifests} == {"CC-BY-NC-SA-4.0"}
+
+
 # Planted defects
 
 
@@ -91,8 +104,8 @@ def task(cast, tmp_path):
     for path in cast.glob("vampnet-coarse*"):
         (tmp_path / "compose" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "verify").mkdir()
-    return job.Job("vampnet", "tiny", told, {"compose": tmp_path / "compose", "export": cast.parent / "export", "ask": cast.parent / "ask"},
-                   tmp_path / "verify", None)
+    reads = {"compose": tmp_path / "compose", "export": cast.parent / "export", "ask": cast.parent / "ask"}
+    return job.Job("vampnet", "tiny", told, reads, tmp_path / "verify", None)
 
 
 def caught(task):

@@ -108,7 +108,7 @@ def real(tmp_path_factory):
 
 @pytest.mark.parametrize("part", WRITTEN)
 def test_the_real_transformers_give_upstreams_logits(golden, real, part, tmp_path):
-    """Within 5e-4, and the likeliest codes wherever they lead by more than noise; and ONNX is PyTorch's but for that."""
+    """Within 5e-4, and the likeliest codes wherever they lead by more than noise; ONNX as PyTorch."""
     told, cast = np.load(golden / f"vampnet/{part}.npz"), Cast(real, part, tmp_path)
     for time in (57, 173):
         codes, clear = told[f"codes_T{time}"], told[f"margin_T{time}"] > 1e-3

@@ -219,12 +219,23 @@ def test_artifacts_that_are_not_there_are_named(tmp_path):
 # The command
 
 
+def test_weights_that_are_not_those_an_artifact_names_are_refused(cast, tmp_path):
+    for path in cast.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / "vampnet-coarse-int8.weights"
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Refusal, match="coarse-int8.weights: expected the weights that vampnet-coarse-sampler"):
+        VampNet(tmp_path)
+
+
 def test_make_plays_a_recording_and_draws_it(cast, loop, tmp_path):
     soundfile.write(tmp_path / "loop.wav", loop, RATE)
     told = made("play", "MODEL=vampnet", "WEIGHTS=tiny", f"IN={tmp_path}/loop.wav", f"OUT={tmp_path}/vamp.wav",
                 "STEPS=2", "PERIODIC=5", "UPPER=4", "PREFIX=0.5", "SUFFIX=0.25", "DROPOUT=0.1", "TYPICAL=0.5", "SEED=3",
                 "PLOT=1")
-    for artifact in ("coarse-sampler-int8", "c2f-sampler-int8", "encoder-fp16", "decoder-fp16"):
+    for artifact in ("coarse-sampler-int8", "c2f-sampler-int8", "encoder-fp32", "decoder-fp16"):
         assert f"vampnet-{artifact}.onnx (sha256 " in told
     assert "vamping on 2.0 seconds" in told and "tiny weights are an untrained stand-in" in told
     info = soundfile.info(tmp_path / "vamp.wav")

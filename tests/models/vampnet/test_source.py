@@ -95,8 +95,9 @@ def test_a_weight_norm_has_the_length_it_says(checkpoint):
         np.testing.assert_allclose(found[f"{name}.weight"], expected, rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("part", "name"), [("coarse", "transformer.layers.1.norm_3.weight"), ("c2f", "classifier.layers.0.weight_g"),
-                                            ("codec", "decoder.model.3.block.2.mrf_blocks.1.block.2.layer.2.alpha")])
+@pytest.mark.parametrize(("part", "name"), [
+    ("coarse", "transformer.layers.1.norm_3.weight"), ("c2f", "classifier.layers.0.weight_g"),
+    ("codec", "decoder.model.3.block.2.mrf_blocks.1.block.2.layer.2.alpha")])
 def test_a_missing_an_unknown_and_a_misshapen_array_are_named(checkpoint, part, name):
     def drop(file):
         del file["state_dict"][name]
@@ -142,14 +143,16 @@ def test_adapters_of_some_layers_alone_are_named(checkpoint):
     assert "2 missing: transformer.layers.1.self_attn.fc.lora_A" in change(checkpoint, "coarse", plant)
 
 
-@pytest.mark.parametrize(("given", "wanted"), [("c2f", "coarse"), ("coarse", "c2f"), ("codec", "coarse"), ("c2f", "codec")])
+@pytest.mark.parametrize(("given", "wanted"), [
+    ("c2f", "coarse"), ("coarse", "c2f"), ("codec", "coarse"), ("c2f", "codec")])
 def test_a_part_in_the_place_of_another_is_named(checkpoint, given, wanted):
     shutil.copyfile(checkpoint / f"{given}.pth", checkpoint / f"{wanted}.pth")
     assert f"expected VampNet's {wanted}, found {given}" in refused(checkpoint, wanted)
 
 
 @pytest.mark.parametrize(("part", "size", "value"), [
-    ("coarse", "n_layers", 10**9), ("coarse", "n_heads", 0), ("coarse", "embedding_dim", "64"), ("c2f", "n_heads", True),
+    ("coarse", "n_layers", 10**9), ("coarse", "n_heads", 0), ("coarse", "embedding_dim", "64"),
+    ("c2f", "n_heads", True),
     ("codec", "encoder_rates", []), ("codec", "decoder_rates", [6, -4]), ("codec", "decoder_dim", None)])
 def test_sizes_that_are_none_are_named(checkpoint, part, size, value):
     assert f"found {size} = {value!r}" in change(
