@@ -226,7 +226,7 @@ def test_weights_that_are_not_those_an_artifact_names_are_refused(cast, tmp_path
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(Refusal, match="coarse-int8.weights: expected the weights that vampnet-coarse-sampler"):
+    with pytest.raises(Refusal, match=r"coarse-int8\.weights: expected the weights that vampnet-coarse-sampler"):
         VampNet(tmp_path)
 
 
