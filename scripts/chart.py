@@ -1,20 +1,27 @@
 """The picture of a bench: python -m scripts.chart BENCH.json PICTURE.png"""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 COLOURS = {"1": "#9db4c0", "2": "#33658a"}
+MOST_COLUMNS = 4
 
 
 def draw(result: dict, path: Path) -> None:
     """Bars of how many times as fast as the original each contestant ran, by component and threads."""
     medians = result["medians"]
     components = sorted({name.split("/")[0] for name in medians})
-    figure = Figure(figsize=(5.5 * len(components), 3.6), layout="constrained")
-    for axes, component in zip(figure.subplots(1, len(components), squeeze=False)[0], components):
+    columns = min(len(components), MOST_COLUMNS)
+    rows_of_axes = math.ceil(len(components) / columns)
+    figure = Figure(figsize=(5.5 * columns, 3.6 * rows_of_axes), layout="constrained")
+    every = figure.subplots(rows_of_axes, columns, squeeze=False).flat
+    for axes in every[len(components):]:
+        axes.set_visible(False)
+    for axes, component in zip(every, components):
         contestants = [name.split("/")[1] for name in medians if name.startswith(component + "/")]
         for offset, (threads, colour) in zip((0.2, -0.2), COLOURS.items()):
             original = medians[f"{component}/original"][threads]

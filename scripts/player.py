@@ -1,9 +1,10 @@
 """What every model's player has in common: its artifact, checked, and files that appear whole or not at all."""
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import onnxruntime
 
@@ -12,6 +13,7 @@ from scripts.manifest import sha256
 
 STAND_INS = ("seeded", "tiny")
 WEIGHTS = (*STAND_INS, "custom")
+Result = TypeVar("Result")
 
 
 class Artifact(NamedTuple):
@@ -81,6 +83,29 @@ def require_verified(model: str, weights: str, artifact: Artifact) -> None:
     if artifact.sha256 not in [file["sha256"] for file in passed]:
         raise Refusal(f"{artifact.path}: expected an artifact that has passed its gates, found one that hasn't: "
                       f"run make {model}")
+
+
+def ticking(call: Callable[[], Result], tick: Callable[[], object]) -> Result:
+    """What the call returns; a clock ticks until it does.
+
+    A call into ONNX Runtime, a minute long perhaps, tells nothing on its way and hears no Ctrl-C.
+    """
+    outcome: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            outcome.append(call())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.5)
+        tick()
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def write_whole(out: Path, write: Callable[[Path], None]) -> None:

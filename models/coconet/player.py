@@ -10,8 +10,7 @@ dropped, and the lower voices sound on.
 
 import argparse
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,17 @@ from models.coconet.inputs import LOWEST, VOICES, hide_lower_voices, to_rolls
 from models.coconet.midi import HIGHEST, LONGEST, Tune, read_tune, voices_of, write_chorale
 from scripts import command
 from scripts.job import Refusal, progress
-from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
+from scripts.player import (
+    STAND_INS,
+    WEIGHTS,
+    Artifact,
+    artifacts,
+    check_out,
+    load,
+    require_verified,
+    ticking,
+    write_whole,
+)
 from scripts.seeded import seeded_unit
 
 STEPS = 96  # Gibbs steps after the first guess, as Magenta.js takes
@@ -95,7 +104,9 @@ def play(asked: argparse.Namespace) -> int:
     progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact.told()}")
     if artifact.weights in STAND_INS:
         progress(f"its {artifact.weights} weights are an untrained stand-in: expect notes, not Bach")
-    pitches = ticking(lambda: harmonizer.harmonize(tune.melody(), asked.seed, asked.temperature, asked.steps))
+    with tqdm(bar_format="harmonizing, {elapsed}", leave=False, delay=1, miniters=0, disable=None) as clock:
+        pitches = ticking(lambda: harmonizer.harmonize(tune.melody(), asked.seed, asked.temperature, asked.steps),
+                          lambda: clock.update(0))
 
     voices = voices_of(tune, pitches)
     if asked.out.suffix.lower() != ".png":
@@ -103,30 +114,6 @@ def play(asked: argparse.Namespace) -> int:
     if asked.plot or asked.out.suffix.lower() == ".png":
         write_whole(asked.out.with_suffix(".png"), lambda path: draw(path, tune, voices, asked, artifact))
     return 0
-
-
-def ticking(call: Callable[[], np.ndarray]) -> np.ndarray:
-    """What the call returns; beyond a second, a clock ticks on a terminal until it does.
-
-    The whole chain is one call into ONNX Runtime, which tells nothing on its way.
-    """
-    outcome: list[np.ndarray | Exception] = []
-
-    def attempt() -> None:
-        try:
-            outcome.append(call())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    with tqdm(bar_format="harmonizing, {elapsed}", leave=False, delay=1, miniters=0, disable=None) as clock:
-        thread.start()
-        while thread.is_alive():
-            thread.join(timeout=0.5)
-            clock.update(0)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
 
 
 def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, artifact: Artifact) -> None:

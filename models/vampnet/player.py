@@ -12,10 +12,9 @@ import io
 import math
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +24,17 @@ from models.vampnet.inputs import COARSE, CODEBOOKS, HOP, RATE, VOCABULARY
 from models.vampnet.sound import Level, Sound
 from scripts import audio, command
 from scripts.job import Refusal, progress
-from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
+from scripts.player import (
+    STAND_INS,
+    WEIGHTS,
+    Artifact,
+    artifacts,
+    check_out,
+    load,
+    require_verified,
+    ticking,
+    write_whole,
+)
 from scripts.seeded import seeded_unit
 
 OUT = (".wav", ".flac", ".png")
@@ -221,7 +230,7 @@ def play(asked: argparse.Namespace) -> int:
 
     with beside(asked.out) as store:
         with tqdm(total=round(seconds, 1), unit="s", leave=False, disable=None) as bar:  # on a terminal alone
-            mask, vamp = ticking(lambda: vampnet.run(heard, settings, store, telling(bar)), bar)
+            mask, vamp = ticking(lambda: vampnet.run(heard, settings, store, telling(bar)), bar.refresh)
         progress(f"{mask.mean():.1%} of {mask.size} codes were to be written anew, the others kept")
         if asked.out.suffix.lower() != ".png":
             write_whole(asked.out, lambda path: sound.write(path, vamp(), asked.out.suffix[1:].upper()))
@@ -252,29 +261,6 @@ def telling(bar: tqdm) -> Told:
         bar.update(min(seconds, bar.total - bar.n))  # the last chunk is filled up
 
     return told
-
-
-def ticking(call: Callable[[], Played], bar: tqdm) -> Played:
-    """What the call returns; the bar's clock ticks until it does.
-
-    A chunk is one call into ONNX Runtime, a minute long perhaps, which tells nothing on its way and hears no Ctrl-C.
-    """
-    outcome: list[Any] = []
-
-    def attempt() -> None:
-        try:
-            outcome.append(call())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.5)
-        bar.refresh()
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
 
 
 def draw(path: Path, heard: Iterable[np.ndarray], mask: np.ndarray, vamped: Iterable[np.ndarray],
