@@ -50,10 +50,10 @@ def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
 def require_weights(path: Path, told: Mapping[str, str]) -> None:
     """Raises Refusal where what lies beside an artifact isn't the weights that its metadata tells of."""
     if beside := told.get("weights_file"):
-        weights = path.with_name(beside)
-        if (found := sha256(weights)) != told["weights_sha256"]:
-            raise Refusal(f"{weights}: expected the weights that {path.name} names, SHA-256 {told['weights_sha256']}, "
-                          f"found {found}: cast them again with make {told['model']}, or download them again")
+        weights, expected = path.with_name(Path(beside).name), told.get("weights_sha256")
+        if (found := sha256(weights)) != expected:
+            raise Refusal(f"{weights}: expected the weights that {path.name} names, SHA-256 {expected}, found {found}: "
+                          f"cast them again with make {told.get('model')}, or download them again")
 
 
 def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> None:
