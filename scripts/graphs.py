@@ -79,6 +79,14 @@ def beside(model: onnx.ModelProto, renamed: str | None = None) -> str | None:
     return entries[0].value if entries else None
 
 
+def refer(model: onnx.ModelProto, bare: onnx.ModelProto) -> None:
+    """Take those weights out of a model that lie beside another one with arrays of the same names, and the same."""
+    places = {tensor.name: tensor for tensor in arrays(bare) if tensor.external_data}
+    for tensor in arrays(model):
+        if tensor.name in places:
+            tensor.CopyFrom(places[tensor.name])
+
+
 def hand_on(model: onnx.ModelProto, source: Path, target: Path) -> None:
     """Write a model that was loaded without its weights: the file beside the source is beside the target too."""
     if name := beside(model):

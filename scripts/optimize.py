@@ -6,7 +6,6 @@ where and how the file was made left behind.
 """
 
 import onnx
-import onnx_ir as ir
 import onnxscript.optimizer
 
 from scripts import graphs, job
@@ -16,7 +15,8 @@ def optimize(task: job.Job) -> None:
     for name, component in task.exported().items():
         job.progress(f"optimizing {name}")
         source = task.inputs["export"] / f"{name}.onnx"
-        model = ir.to_proto(onnxscript.optimizer.optimize(ir.load(source)))
+        model = onnxscript.optimizer.optimize(graphs.load(source))
+        graphs.refer(model, graphs.load(source, weights=False))
         write_paddings(model.graph)
         graphs.name_ports(model.graph, component)
         graphs.strip(model)

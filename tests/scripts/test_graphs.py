@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
-from scripts import graphs
+from scripts import graphs, job, optimize, recipe
 from scripts.seeded import seeded_uniform
+from tests.conftest import ROOT
 
 X = seeded_uniform("x", (3, 64))
 
@@ -65,3 +66,23 @@ def test_a_model_without_any_is_handed_on_alone(model, tmp_path):
     graphs.hand_on(graphs.load(tmp_path / "first.onnx", weights=False), tmp_path / "first.onnx", tmp_path / "next.onnx")
     assert (tmp_path / "next.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()
     assert not (tmp_path / "next.weights").exists()
+
+
+def test_a_stage_can_run_again_where_its_source_is_linked(model, tmp_path):
+    """As after a change of the stage: onnx and its tools refuse to read a file with several names."""
+    graphs.save(model, tmp_path / "first.onnx", beside=True)
+    for name in ("next.onnx", "again.onnx"):
+        bare, whole = graphs.load(tmp_path / "first.onnx", weights=False), graphs.load(tmp_path / "first.onnx")
+        graphs.refer(whole, bare)
+        assert whole == bare
+        graphs.hand_on(whole, tmp_path / "first.onnx", tmp_path / name)
+        assert (tmp_path / name).with_suffix(".weights").samefile(tmp_path / "first.weights")
+
+
+def test_the_stage_optimize_runs_again(tiny, tmp_path):
+    """On a finished build, whose weights are linked from stage to stage; and hands the same bytes on."""
+    folder = tiny.parents[1] / "vampnet"
+    task = job.Job("vampnet", "tiny", recipe.read(ROOT, "vampnet"), {"export": folder / "export"}, tmp_path, None)
+    optimize.optimize(task)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (folder / "optimize" / path.name).read_bytes()
