@@ -161,14 +161,19 @@ class Layers:
         return self.arrays[f"{name}.alpha"].astype(np.float64) + 1e-9
 
     def waved(self, u: ir.Value) -> ir.Value:
+        """α times the snake of what u is α times of."""
         sine = self.op.Sin(u)
         return self.op.Add(u, self.op.Mul(sine, sine))
+
+    def snaked(self, x: ir.Value, name: str) -> ir.Value:
+        """α times the snake of x."""
+        return self.waved(self.op.Mul(x, constant(self.op, name, self.alpha(name).astype(np.float32))))
 
     def convolution(self, x: ir.Value, name: str, pad: int, dilation: int = 1, stride: int = 1,
                     snake: str | None = None, before: str | None = None) -> ir.Value:
         """snake: the one that its input goes through first. before: the one that its output, u, is for."""
         if snake:
-            x = self.waved(self.op.Mul(x, constant(self.op, snake, self.alpha(snake).astype(np.float32))))
+            x = self.snaked(x, snake)
         weight, bias = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
         if snake:
             weight = weight / self.alpha(snake)
@@ -200,7 +205,7 @@ class Layers:
         """A snake and a transposed convolution of 2 rate taps: sample q of frame t sees frames t and t - 1."""
         op, weight = self.op, self.arrays[f"{name}.weight"]  # [inputs, outputs, 2 rate]
         inputs, outputs = weight.shape[:2]
-        x = self.waved(op.Mul(x, constant(op, snake, self.alpha(snake).astype(np.float32))))
+        x = self.snaked(x, snake)
         taps = np.stack([weight[..., rate:], weight[..., :rate]], -1) / self.alpha(snake).reshape(-1, 1, 1, 1)
         taps = taps.transpose(1, 2, 0, 3).reshape(outputs * rate, inputs, 2)
         frames = self.convolved(x, name, taps, np.repeat(self.arrays[f"{name}.bias"], rate), 1)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from models.vampnet import chunks, codec, masks, sound
 from models.vampnet.inputs import COARSE, CODEBOOKS, HOP, RATE, VOCABULARY
+from models.vampnet.sampling import Controls, feed
 from models.vampnet.sound import Level, Sound
 from scripts import audio, command
 from scripts.job import Refusal, progress
@@ -41,8 +42,6 @@ OUT = (".wav", ".flac", ".png")
 LOUDNESS = -24.0  # LUFS (Interface in vampnet/interface.py)
 STEPS = 36  # as app.py takes
 COLDEST = 1e-3  # the least temperature; below, the likeliest codes are taken
-MASK_TEMPERATURE = 10.5
-TYPICAL_TOKENS = 64
 LONGEST = 24 * 60 * 60  # seconds
 PARTS = {"coarse": ("coarse-sampler", COARSE, chunks.COARSE_OVERLAP),
          "fine": ("c2f-sampler", CODEBOOKS - COARSE, chunks.FINE_OVERLAP)}  # the artifact, and codebooks it writes
@@ -152,20 +151,13 @@ class VampNet:
         """Has chunks written by the sampler of the coarse or the fine codes, each by chance of its own."""
         sampler, written, overlap = PARTS[part]
         cold = settings.temperature < COLDEST
-        controls = {
-            "steps": np.array(settings.steps, np.int64),
-            "temperature": np.array(1 if cold else settings.temperature, np.float32),
-            "mask_temperature": np.array(MASK_TEMPERATURE, np.float32),
-            "sample_cutoff": np.array(-1 if cold else 1, np.float32),
-            "typical_mass": np.array(settings.typical_mass, np.float32),
-            "typical_min_tokens": np.array(TYPICAL_TOKENS, np.int64),
-        }
+        controls = Controls(temperature=1 if cold else settings.temperature, sample_cutoff=-1 if cold else 1,
+                            typical_mass=settings.typical_mass)
 
         def write(codes: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
             time = codes.shape[2]
             uniforms = seeded_unit(f"vampnet/play/{seed}/{part}/{number}", (settings.steps, 2, 1, written, time))
-            [vamped] = self.sessions[sampler].run(["vamped"], {
-                "codes": codes, "mask": mask, "uniforms": uniforms, **controls})
+            [vamped] = self.sessions[sampler].run(["vamped"], feed(codes, mask, uniforms, controls))
             told(f"{part} codes written", (time - overlap * (number > 0)) * HOP / RATE)
             return vamped
 

@@ -46,6 +46,16 @@ def generate(step: Step, codes: np.ndarray, mask: np.ndarray, uniforms: np.ndarr
     return current
 
 
+def feed(codes: np.ndarray, mask: np.ndarray, uniforms: np.ndarray, controls: Controls) -> dict[str, np.ndarray]:
+    """What a sampler's graph is fed to do the same as generate, by its ports."""
+    return {"codes": codes, "mask": mask, "uniforms": uniforms, "steps": np.array(len(uniforms)),
+            "temperature": np.array(controls.temperature, np.float32),
+            "mask_temperature": np.array(controls.mask_temperature, np.float32),
+            "sample_cutoff": np.array(controls.sample_cutoff, np.float32),
+            "typical_mass": np.array(controls.typical_mass, np.float32),
+            "typical_min_tokens": np.array(controls.typical_min_tokens)}
+
+
 def draw(logits: np.ndarray, current: np.ndarray, noise: np.ndarray, number: int, steps: int, controls: Controls
          ) -> tuple[np.ndarray, np.ndarray]:
     """The codes of a step [batch, written, time], and how sure each is; infinitely where it was not masked."""

@@ -72,7 +72,7 @@ def test_the_noise_at_its_ends_is_taken(cast):
 
 
 def test_a_step_is_a_few_large_operations(cast):
-    """Thirteen a layer; the products of int8 in ONNX's own operators, and its attention in one."""
+    """Fourteen a layer; the products of int8 in ONNX's own operators, and its attention in one."""
     nodes = [node.op_type for node in graphs.load(cast / "vampnet-coarse-fp32.onnx", weights=False).graph.node]
     assert nodes.count("MatMul") == 2 + 7 * 2 and nodes.count("Attention") == 2 and len(nodes) < 30 + 14 * 2
     model = graphs.load(cast / "vampnet-coarse-int8.onnx", weights=False)
@@ -97,11 +97,15 @@ def test_the_licence_is_told_wherever_the_weights_go(cast):
 @pytest.fixture
 def task(cast, tmp_path):
     """A verify job over a copy of the tiny artifacts, of the coarse transformer alone."""
+    return verifying(cast, tmp_path, "coarse")
+
+
+def verifying(cast, tmp_path, part):
     told = recipe.read(ROOT, "vampnet")
-    told["components"] = {name: part for name, part in told["components"].items() if name.startswith("coarse")}
+    told["components"] = {name: one for name, one in told["components"].items() if name.startswith(part)}
     told["gates"] = [gate for gate in told["gates"] if gate["component"] in told["components"]]
     (tmp_path / "compose").mkdir()
-    for path in cast.glob("vampnet-coarse*"):
+    for path in cast.glob(f"vampnet-{part}*"):
         (tmp_path / "compose" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "verify").mkdir()
     reads = {"compose": tmp_path / "compose", "export": cast.parent / "export", "ask": cast.parent / "ask"}
@@ -116,6 +120,33 @@ def caught(task):
 
 def test_the_sound_artifacts_pass(task):
     verify.verify(task)
+
+
+@pytest.mark.parametrize(("part", "variant", "array", "gate"), [
+    ("encoder", "fp32", "encoder.block.2.block.1.block.1", "equality of codes: 0"),
+    ("encoder", "fp16", "encoder.block.2.block.1.block.1.half", "equality of codes, frames: 0"),
+    ("decoder", "fp32", "decoder.model.3.block.2.mrf_blocks.1.block.0.layer.1", "snr_db of audio"),
+    ("decoder", "fp16", "decoder.model.3.block.2.mrf_blocks.1.block.0.layer.1.half", "snr_db of audio"),
+    ("c2f", "fp32", "transformer.layers.1.self_attn.w_vs", "max_error of logits"),
+    ("c2f", "int8", "transformer.layers.1.self_attn.w_vs.byte", "snr_db of logits")])
+def test_a_layer_that_is_turned_round_is_caught(cast, tmp_path, part, variant, array, gate):
+    """Each part's own gate, by an array whose values are the other way round."""
+    task = verifying(cast, tmp_path, part)
+    path = tmp_path / f"compose/vampnet-{part}-{variant}.onnx"
+    model = graphs.load(path)
+    [tensor] = [tensor for tensor in model.graph.initializer if tensor.name == array]
+    turned = onnx.numpy_helper.to_array(tensor)[::-1].copy()
+    tensor.CopyFrom(onnx.numpy_helper.from_array(turned, array))
+    rewrite(model, path)
+    assert f"{path.name}: {gate}" in caught(task)
+
+
+def rewrite(model, path):
+    """Put a model and its weights in the place of others, with a hash that fits."""
+    graphs.save(model, path, beside=True)
+    told = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {"weights_sha256": verify.sha256(path.with_suffix(".weights"))})
+    onnx.save(model, path)
 
 
 def test_a_flipped_bit_in_the_weights_beside_is_caught_in_each_artifact_that_has_them(task):
@@ -169,9 +200,5 @@ def test_coarser_weights_are_caught(task, variant):
         if array.dtype in (np.int8, np.float16) and array.ndim == 2:
             coarse = array // 32 * 32 if array.dtype == np.int8 else np.round(array * 64) / 64
             tensor.CopyFrom(onnx.numpy_helper.from_array(coarse.astype(array.dtype), tensor.name))
-    told = {prop.key: prop.value for prop in model.metadata_props}
-    graphs.save(model, path.with_suffix(".onnx"), beside=True)
-    told["weights_sha256"] = verify.sha256(path)
-    onnx.helper.set_model_props(model, told)
-    onnx.save(model, path.with_suffix(".onnx"))
+    rewrite(model, path.with_suffix(".onnx"))
     assert f"vampnet-coarse-{variant}.onnx: snr_db of logits" in caught(task)

@@ -101,14 +101,7 @@ def folded(values, written):
 
 
 def run(session, codes, mask, uniforms, controls):
-    def number(value):
-        return np.array(value, np.float32)
-
-    return session.run(None, {
-        "codes": codes, "mask": mask, "uniforms": uniforms, "steps": np.array(len(uniforms)),
-        "temperature": number(controls.temperature), "mask_temperature": number(controls.mask_temperature),
-        "sample_cutoff": number(controls.sample_cutoff), "typical_mass": number(controls.typical_mass),
-        "typical_min_tokens": np.array(controls.typical_min_tokens)})[0]
+    return session.run(None, sampling.feed(codes, mask, uniforms, controls))[0]
 
 
 @pytest.mark.parametrize("index", range(4))
