@@ -1,5 +1,6 @@
 """VampNet's checkpoints become ONNX: the codec's two halves, and a step of each transformer."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,5 @@ def export(source: Path, out: Path, recipe: dict[str, Any]) -> None:
         arrays, sizes = read(source, part)
         graphs.save(components.transformer(arrays, codec, sizes, described[part], opset), out / f"{part}.onnx",
                     beside=True)
+        del arrays
+        gc.collect()  # graphs refer to themselves, and would hold a gigabyte each until Python looks
