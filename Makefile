@@ -4,11 +4,12 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SOURCES MIRROR TRUST
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
-build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
+build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"} \
+  $${SOURCES:+--sources "$$SOURCES"} $${MIRROR:+--mirror "$$MIRROR"} $${TRUST:+--trust "$$TRUST"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
@@ -18,7 +19,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
 	  printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|tiny · ENGINE=auto|docker|podman|venv'
+	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|released|tiny · ENGINE=auto|docker|podman|venv'
 
 all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)

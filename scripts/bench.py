@@ -137,7 +137,7 @@ def table(result: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     parser = command.Parser(prog="scripts.bench", description=__doc__)
-    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"))
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "released", "tiny", "custom"))
     parser.add_argument("models", nargs="*")
     asked = parser.parse_args()
     for model in asked.models or recipe.models(ROOT):

@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from scripts import checksums, command, manifest, recipe, source
+from scripts import checksums, command, manifest, recipe, source, sources
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE_BYTES = 64 * 10**6
+ERROR = "error: "  # how a download that has standard error for its bar says what is wrong
 
 
 class Stage(NamedTuple):
@@ -44,12 +45,23 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 
 
+class Origin(NamedTuple):
+    """Where weights come from that a build doesn't make up."""
+    checkpoint: Path | None  # the user's own
+    sources: Path | None  # a folder of the authors' files, as the user has them
+    mirror: str | None
+    trust: str | None
+
+
 class Build:
     """One model's build: its recipe, its folder, and which stages are to be run."""
 
-    def __init__(self, model: str, weights: str, checkpoint: Path | None, hashes: manifest.Hashes):
-        self.model, self.weights, self.checkpoint, self.hashes = model, weights, checkpoint, hashes
+    def __init__(self, model: str, weights: str, origin: Origin, hashes: manifest.Hashes):
+        self.model, self.weights, self.origin, self.hashes = model, weights, origin, hashes
+        self.checkpoint = origin.checkpoint
         self.recipe = recipe.read(ROOT, model)
+        self.source = self.recipe["sources"].get("released", {}).get("source")
+        self.known = self.learn() if weights == "released" else None
         self.folder = Path("build") / weights / model
         self.missed = ROOT / self.folder / "missed.md"
 
@@ -84,11 +96,35 @@ class Build:
             "checkpoint": self.checkpoint_hashes() if stage.name == "fetch" else None,
         })
 
-    def checkpoint_hashes(self) -> dict[str, str] | None:
-        if self.checkpoint is None:
-            return None
+    def checkpoint_hashes(self) -> dict[str, Any] | None:
+        """What tells the files that the stage fetch copies from others; released ones may be gone from the cache."""
+        if self.weights != "custom":
+            return self.known
         files = source.files(self.checkpoint, self.recipe["sources"]["custom"])
         return {name: self.hashes(path) for name, path in source.by_name(files).items()}
+
+    def learn(self) -> dict[str, Any]:
+        """What is known of the released files, and where they lie if they are there."""
+        if not self.source:
+            raise Refusal(f"{self.model}: expected a source under [sources.released] in its recipe, found none: use "
+                          "WEIGHTS=seeded, or CHECKPOINT=path")
+        told = sources.get(ROOT, self.source)
+        self.checkpoint = sources.find(self.source, told, self.origin.sources or sources.cache())
+        return sources.proofs(told)
+
+    def provide(self) -> None:
+        """Have the released files where they are to be read from, proven. Raises Refusal where they can't be had."""
+        words = [ROOT / "scripts/in", "download", "python", "-m", "scripts.download", self.source]
+        for option in ("sources", "mirror", "trust"):
+            if value := getattr(self.origin, option):
+                words += [f"--{option}", str(value)]
+        with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                              close_fds=False) as process:
+            last = self.follow("fetch", process)
+        if process.returncode:
+            told = last.removeprefix(ERROR) if last.startswith(ERROR) else "the download failed, see above"
+            raise Refusal(f"{self.model} fetch: {told}")
+        self.known = self.learn()
 
     def up_to_date(self, stage: Stage) -> bool:
         folder = ROOT / self.folder / stage.name
@@ -106,7 +142,10 @@ class Build:
 
     def run(self, stage: Stage) -> None:
         """Run a stage beside its place and put its folder there when it is whole."""
-        started, key = time.monotonic(), self.key(stage)
+        started = time.monotonic()
+        if stage.name == "fetch" and self.weights == "released":
+            self.provide()
+        key = self.key(stage)
         place = ROOT / self.folder / stage.name
         partial = self.folder / f".{stage.name}.partial"
         say(self.model, stage.name, f"in {self.toolchain(stage)}")
@@ -157,18 +196,7 @@ class Build:
                 words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "CHECKPOINT": str(self.checkpoint or "")},  # scripts/in shows it to a container
                 close_fds=False) as process:  # so that the lock is held until the last stage has ended
-            _running.add(process)
-            if _stopping.is_set():
-                process.terminate()
-            try:
-                process.stdin.write(told)
-                process.stdin.close()
-                for line in process.stdout:
-                    say(self.model, stage.name, line.rstrip())
-            except BrokenPipeError:
-                pass  # it ended before it read; its exit status tells
-            finally:
-                _running.discard(process)
+            self.follow(stage.name, process, told)
         if process.returncode == 0:
             log.unlink()
             return
@@ -182,6 +210,26 @@ class Build:
         raise Refusal(f"{self.model} {stage.name} failed ({last}): the whole story is in {log.relative_to(ROOT)}")
 
 
+    def follow(self, stage: str, process: subprocess.Popen, told: str | None = None) -> str:
+        """Tell a process what it is to do, and the user each line that it says but for an error; returns the last."""
+        line = ""
+        _running.add(process)
+        if _stopping.is_set():
+            process.terminate()
+        try:
+            if told is not None:
+                process.stdin.write(told)
+                process.stdin.close()
+            for line in process.stdout:
+                if not line.startswith(ERROR):
+                    say(self.model, stage, line.rstrip())
+        except BrokenPipeError:
+            pass  # it ended before it read; its exit status tells
+        finally:
+            _running.discard(process)
+        return line.rstrip()
+
+
 _printing = threading.Lock()
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -192,11 +240,13 @@ def say(model: str, stage: str, what: str) -> None:
         print(f"  {model:<12} {stage:<9} {what}", flush=True)
 
 
-def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Path | None) -> int:
+def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin) -> int:
     """Bring the models to the stage `until`; returns the exit status."""
     hashes = manifest.Hashes(ROOT / "build" / ".hashes.json")
     stages = STAGES[:NAMES.index(until) + 1]
-    builds = [Build(model, weights, checkpoint, hashes) for model in models]
+    builds = [Build(model, weights, origin, hashes) for model in models]
+    if weights == "released" and origin.sources:
+        builds = present(builds, origin.sources)
 
     def bring(one: Build) -> None:
         for stage in one.pending(stages):
@@ -205,7 +255,8 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
             one.run(stage)
 
     stale = [one for one in builds if next(one.pending(stages), None)]
-    for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages}):
+    download = {"download"} if weights == "released" and stale else set()
+    for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages} | download):
         if subprocess.run([ROOT / "scripts/in", toolchain], check=False).returncode:
             return REFUSED
     failures = []
@@ -234,9 +285,24 @@ def build(models: list[str], weights: str, until: str, jobs: int, checkpoint: Pa
     return table(builds, hashes) if until == "verify" else 0
 
 
+def present(builds: list[Build], folder: Path) -> list[Build]:
+    """The builds whose released files are in the folder, or were fetched from it before; says which are left out."""
+    def place(one: Build) -> str:
+        return f"{one.source}/{sources.file_name(sources.get(ROOT, one.source))}"
+
+    lacking = [one for one in builds if one.checkpoint is None and next(one.pending(STAGES[:1]), None)]
+    if len(lacking) == len(builds):
+        raise Refusal(f"SOURCES={folder}: expected {', or '.join(map(place, builds))} in it, found none: put it there")
+    for one in lacking:
+        say(one.model, "fetch", f"left out: SOURCES has no {place(one)}")
+    return [one for one in builds if one not in lacking]
+
+
 def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     """Print what came out, a line an artifact; the exit status says whether the bytes are the recorded ones."""
     rows, matched = [("artifact", "variant", "bytes", "against the original", "gate", "SHA-256")], True
+    unrecorded = [one.model for one in builds
+                  if one.weights == "released" and not checksums.recorded(one.weights, one.model)]
     for one in builds:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
@@ -245,13 +311,16 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             found, expected = [hashes(ROOT / path) for path in paths], [recorded.get(str(path)) for path in paths]
             verdict = ("matches" if found == expected else "not recorded" if None in expected
                        else f"differs: {found[0][:12]}…")
-            matched &= expected == found or one.weights == "custom"
+            matched &= expected == found or one.weights == "custom" or one.model in unrecorded
             gates = [gate for gate in artifact["gates"] if gate["port"]]
             measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
             variant = artifact["variant"] + (" tflite" if paths[0].suffix == ".tflite" else "")
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
                          measured, "passed", verdict if one.weights != "custom" else found[0][:12] + "…"))
     command.table(rows, numbers={2})
+    if unrecorded:
+        print(f"checksums/released/ has nothing of {', '.join(unrecorded)} yet: make checksums WEIGHTS=released "
+              "records what was built")
     if not matched:
         print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",
               file=sys.stderr)
@@ -261,16 +330,20 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
 def main() -> int:
     parser = command.Parser(prog="scripts.build", description=__doc__)
     parser.add_argument("models", nargs="*", help="all of them when none is named")
-    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny", "custom"))
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "released", "tiny", "custom"))
     parser.add_argument("--until", default="verify", choices=NAMES)
     parser.add_argument("--checkpoint", type=lambda path: Path(path).expanduser().resolve())
+    parser.add_argument("--sources", type=lambda path: Path(path).expanduser().resolve())
+    parser.add_argument("--mirror")
+    parser.add_argument("--trust")
     parser.add_argument("-j", dest="jobs", type=int, nargs="?", const=os.cpu_count(), default=1)
     asked = parser.parse_args()
     if asked.weights == "custom" and not asked.checkpoint:
         raise Refusal("WEIGHTS=custom needs CHECKPOINT=path, a checkpoint in the upstream's layout")
     with command.alone(ROOT / "build"):
         return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
-                     "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs, asked.checkpoint)
+                     "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs,
+                     Origin(asked.checkpoint, asked.sources, asked.mirror, asked.trust))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def main() -> int:
     parser = command.Parser(prog="scripts.checksums", description=__doc__)
     parser.add_argument("verb", choices=("verify", "record"))
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--weights", default="seeded", choices=("seeded", "tiny"))
+    parser.add_argument("--weights", default="seeded", choices=("seeded", "released", "tiny"))
     asked = parser.parse_args()
     flaws = []
     for model in asked.models or recipe.models(ROOT):

@@ -12,7 +12,7 @@ from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
 STAND_INS = ("seeded", "tiny")
-WEIGHTS = (*STAND_INS, "custom")
+WEIGHTS = (*STAND_INS, "released", "custom")
 Result = TypeVar("Result")
 
 

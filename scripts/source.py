@@ -1,8 +1,8 @@
 """Where a user's own checkpoint lies: the files that make it up, in whatever layout the upstream wrote them.
 
-The recipe's [sources.custom] says `files`, names in one folder, or `checkpoint = "tensorflow"`:
-a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the train/ of a
-training run, or in an archive of either. Or it says `checkpoint = "t5x"`: a folder with a file
+The recipe's [sources.custom] says `files`, names in one folder or in an archive of it. Or it says
+`checkpoint = "tensorflow"`: a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the
+train/ of a training run, or in an archive of either. Or it says `checkpoint = "t5x"`: a folder with a file
 `checkpoint` and a folder target.* for each large array, perhaps in a folder of checkpoints. Runs on
 Python 3.7 and later, without any framework.
 """
@@ -10,14 +10,12 @@ Python 3.7 and later, without any framework.
 import os
 import re
 import shutil
-import tarfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List
 
 from scripts.job import Refusal
+from scripts.unpack import unpack
 
-MOST_BYTES = 8 * 10**9  # in an archive
 SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 LATEST = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
 
@@ -28,8 +26,11 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
     custom: the recipe's [sources.custom]. Raises Refusal where there is no such checkpoint.
     """
     if "files" in custom:
+        if checkpoint.is_file():
+            return [checkpoint]
         if not checkpoint.is_dir():
-            raise Refusal("CHECKPOINT={}: expected a folder in the upstream's layout, found none".format(checkpoint))
+            raise Refusal("CHECKPOINT={}: expected a folder in the upstream's layout, or an archive of it, found "
+                          "none".format(checkpoint))
         missing = [name for name in custom["files"] if not (checkpoint / name).is_file()]
         if missing:
             raise Refusal("CHECKPOINT={}: expected {} in this folder, missing {}".format(
@@ -124,14 +125,10 @@ def refuse_others(place: Path, custom: Dict[str, Any]) -> None:
 def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
     """Put the checkpoint's files into a folder, from an archive if need be. Raises Refusal as files does."""
     found = files(checkpoint, custom)
-    if custom.get("checkpoint") == "tensorflow" and found == [checkpoint]:
+    if found == [checkpoint]:
         unpacked = out / "unpacked"
         unpack(checkpoint, unpacked)
-        inside = sorted({path.parent for path in unpacked.rglob("*.index")})
-        if not inside:
-            raise Refusal("{}: expected a TensorFlow checkpoint in this archive, found no .index".format(checkpoint))
-        found = tensorflow_files(prefix_of(inside[0] if len(inside) == 1 else unpacked), custom)
-        for path in found:
+        for path in inside(checkpoint, unpacked, custom):
             path.replace(out / path.name)
         shutil.rmtree(str(unpacked))
     else:
@@ -140,33 +137,14 @@ def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
             shutil.copyfile(str(path), str(out / name))
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar of plain files, as Python's own data filter (PEP 706) would, and stricter: no links at all.
-
-    Raises Refusal on what would lie outside of the folder, on anything but files and folders, on
-    a name that comes twice, and on a damaged or huge archive. Modes and owners aren't kept.
-    """
-    room = MOST_BYTES
-    try:
-        with tarfile.open(str(archive)) as tar:
-            for member in tar:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise Refusal("{}: {!r} lies outside of the archive: nothing was unpacked from it".format(
-                        archive, member.name))
-                if member.isdir() or name.name.startswith("._"):  # which macOS adds
-                    continue
-                if not member.isreg():
-                    raise Refusal("{}: expected files, found {!r}, a link or a device: pack it again without".format(
-                        archive, member.name))
-                room -= member.size
-                target = folder / name
-                if target.exists() or room < 0:
-                    raise Refusal("{}: {!r} {}".format(archive, member.name, "comes twice" if room >= 0 else
-                                                       "makes it larger than {} bytes".format(MOST_BYTES)))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    shutil.copyfileobj(tar.extractfile(member), file)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise Refusal("{}: expected a tar archive of a checkpoint, found one that can't be read ({}): fetch it "
-                      "again".format(archive, error)) from error
+def inside(archive: Path, unpacked: Path, custom: Dict[str, Any]) -> List[Path]:
+    """The checkpoint's files in the folder that an archive was unpacked into, however deep they lie."""
+    name = custom["files"][0] if "files" in custom else "*.index"
+    folders = sorted({path.parent for path in unpacked.rglob(name)})
+    if "files" not in custom and folders:
+        return tensorflow_files(prefix_of(folders[0] if len(folders) == 1 else unpacked), custom)
+    if len(folders) != 1:
+        needed = ", ".join(custom.get("files", ["an .index and its .data-*"]))
+        raise Refusal("{}: expected one checkpoint in this archive, of {}, found {}".format(
+            archive, needed, len(folders) or "no " + name.lstrip("*")))
+    return files(folders[0], custom)

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from scripts import recipe
+from scripts import recipe, sources
 from tests.conftest import ROOT, SMALL, run
 
 DOCUMENTS = [ROOT / name for name in run("git", "ls-files", "*.md").stdout.splitlines()]
@@ -135,6 +135,18 @@ def test_the_readme_has_the_sizes_and_figures_of_vampnets_build():
             assert abs(measured["equality"] - float(share[1]) / 100) < 0.1, told
         else:
             assert told == "no code differs" and measured["equality"] == 1
+
+
+def test_the_readme_says_what_is_downloaded():
+    """A row for each source that a recipe takes, with its address, its licence, and its bytes where they are known."""
+    rows = dict(re.findall(r"^\| (\w+) \| (\[.+\]\(http.+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert rows.keys() == set(recipe.models(ROOT))
+    for model, row in rows.items():
+        told = sources.get(ROOT, recipe.read(ROOT, model)["sources"]["released"]["source"])
+        entries = [*told.get("members", {}).values()]
+        size = told.get("bytes", sum(entry["bytes"] for entry in entries))
+        assert f"]({told['url']})" in row and f"| {told['licence']} |" in row
+        assert not size or f"{size:,}" in row
 
 
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():

@@ -1,0 +1,107 @@
+"""What files a source has on its host, and what the host publishes of them.
+
+Names come from strangers: each is held to lie inside the source's folder before anything is fetched.
+"""
+
+import json
+import math
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from scripts import sources
+from scripts.job import Refusal
+from scripts.unpack import MOST_MEMBERS, outside
+
+OWN = "LICENCE.txt"  # what a source's folder in the cache holds besides its files
+WIDTHS = {"float32": 4, "int32": 4, "bool": 1, "uint8": 1, "uint16": 2, "float16": 2}  # of TensorFlow.js, in bytes
+
+
+class File(NamedTuple):
+    name: str  # in the source's folder
+    url: str
+    published: dict[str, Any]  # what its host says of it: bytes and hashes
+
+
+def files(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
+    """The files of a source. read(name, url): the content of a small file, which is one of the source's or a listing.
+
+    Raises Refusal where the host has others than the record knows, or names that no file can have.
+    """
+    found = {"archive": archive, "objects": objects, "tfjs": shards}[told["layout"]](told, read)
+    for file in found:
+        if (outside(file.name) or not file.name or file.name.endswith(".partial")
+                or PurePosixPath(file.name).name.startswith((".lock", OWN))):
+            raise Refusal(f"{told['url']}: expected names of files inside the source's folder, found {file.name!r}: "
+                          "nothing is fetched from there")
+    return found
+
+
+def archive(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
+    """The one file, and what Zenodo's API says of it where the source names that as its listing."""
+    name = sources.file_name(told)
+    if "listing" not in told or sources.known(told):
+        return [File(name, told["url"], {})]
+    try:
+        [one] = [one for one in json.loads(read("", told["listing"]))["files"] if one["key"] == name]
+        algorithm, _, digest = one["checksum"].partition(":")
+        return [File(name, told["url"], {"bytes": int(one["size"]), algorithm: digest})]
+    except (ValueError, LookupError, TypeError) as error:
+        raise Refusal(f"{told['listing']}: expected a record of {name} with size and checksum, found none: the "
+                      "host has changed, give the file with SOURCES=folder") from error
+
+
+def objects(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
+    """A bucket's objects: those of the record, or else of the listing, page by page (Cloud Storage's JSON API)."""
+    if sources.known(told):
+        return [File(name, told["url"] + quote(name), {}) for name in told["files"]]
+    prefix = told["url"].split("/", 4)[4]  # https://host/bucket/prefix
+    items: list[dict[str, Any]] = []
+    asked = {"prefix": prefix}
+    try:
+        while asked and len(items) <= MOST_MEMBERS:
+            page = json.loads(read("", f"{told['listing']}?{urlencode(asked)}"))
+            items += page.get("items", [])
+            asked = {"prefix": prefix, "pageToken": page["nextPageToken"]} if "nextPageToken" in page else {}
+        size = sum(int(item["size"]) for item in items)
+        found = [File(item["name"].removeprefix(prefix), told["url"] + quote(item["name"].removeprefix(prefix)),
+                      {"bytes": int(item["size"]), **{name: b64decode(item[key]).hex() for key, name in
+                                                      (("md5Hash", "md5"), ("crc32c", "crc32c")) if key in item}})
+                 for item in items if not item["name"].endswith("/")]  # such a one stands for a folder
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Refusal(f"{told['listing']}: expected a listing of the bucket's objects, found none: the host has "
+                      "changed, give the files with SOURCES=folder") from error
+    expected = told.get("objects", len(items)), told.get("bytes", size)
+    if not found or expected != (len(items), size):
+        raise Refusal(f"{told['listing']}: expected {expected[0]} objects of {expected[1]:,} bytes under {prefix}, "
+                      f"found {len(items)} of {size:,}: this isn't the checkpoint that {sources.RECORD} knows")
+    return found
+
+
+def shards(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
+    """TensorFlow.js' manifest, and the shards that it names."""
+    name, base = sources.LANDMARKS["tfjs"], told["url"].rstrip("/") + "/"
+    sizes = shard_sizes(base + name, read(name, base + name))
+    return [File(name, base + name, {}), *(File(path, base + quote(path), {}) for group in sizes for path in group)]
+
+
+def shard_sizes(place: object, manifest: bytes) -> dict[tuple[str, ...], int]:
+    """The names of a manifest's shards, group by group, and the bytes that each group's arrays take (tfjs-core, io)."""
+    try:
+        return {tuple(map(str, group["paths"])): sum(
+            math.prod(weight["shape"]) * WIDTHS[weight.get("quantization", weight)["dtype"]]
+            for weight in group["weights"]) for group in json.loads(manifest)}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Refusal(f"{place}: expected TensorFlow.js' manifest of weights, found one that can't be read: fetch it "
+                      "again") from error
+
+
+def require_shards(folder: Path) -> None:
+    """Raises Refusal where shards aren't as large as their manifest says."""
+    manifest = folder / sources.LANDMARKS["tfjs"]
+    for group, size in shard_sizes(manifest, manifest.read_bytes()).items():
+        if (found := sum((folder / path).stat().st_size for path in group)) != size:
+            raise Refusal(f"{folder}: expected {size:,} bytes in {', '.join(group)}, as the manifest says, found "
+                          f"{found:,}: fetch them again")

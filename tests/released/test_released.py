@@ -1,0 +1,276 @@
+"""The authors' weights in their hosts' own layouts: fetched, proven, recorded, and built from without a network."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from scripts import recipe, source, sources
+from tests.conftest import ROOT, copy_tree, run
+from tests.released import fixtures
+from tests.released.host import Host, says
+
+MODELS = recipe.models(ROOT)
+
+
+@pytest.fixture(scope="session")
+def authors(tiny, tmp_path_factory) -> Path:
+    """What the hosts have, a folder a host's first part of its paths."""
+    return fixtures.write(ROOT / "build/tiny", tmp_path_factory.mktemp("hosts"), MODELS)
+
+
+class Workplace:
+    """A tree whose record points to a host of the fixtures, with a cache of its own that has the toolchains."""
+
+    def __init__(self, folder: Path, authors: Path):
+        self.hosted = folder / "hosts"
+        shutil.copytree(authors, self.hosted)
+        self.host = Host(self.hosted)
+        self.tree = copy_tree(folder / "tree")
+        fixtures.point(self.tree, self.host.url, self.hosted)
+        self.cache = folder / "cache"
+        (self.cache / "bellfoundry").mkdir(parents=True)
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellfoundry"
+        run("scripts/in", "download")  # makes it
+        for toolchain in home.glob("*-*"):
+            (self.cache / "bellfoundry" / toolchain.name).symlink_to(toolchain)
+        self.sources = self.cache / "bellfoundry/sources"
+
+    def make(self, *words: str, status: int = 0) -> str:
+        done = run("make", "--no-print-directory", *words, cwd=self.tree, XDG_CACHE_HOME=str(self.cache))
+        assert done.returncode == status and "Traceback" not in done.stderr, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def fetch(self, model: str, *words: str, status: int = 0) -> str:
+        return self.make("fetch", f"MODELS={model}", "WEIGHTS=released", *words, status=status)
+
+    def record(self) -> dict:
+        return tomllib.loads((self.tree / "checksums/sources.toml").read_text())
+
+
+@pytest.fixture
+def workplace(tmp_path, authors):
+    made = Workplace(tmp_path, authors)
+    yield made
+    made.host.close()
+
+
+def fetched(folder: Path) -> dict[str, bytes]:
+    own = ("manifest.json", "timing.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name not in own}
+
+
+# The whole way
+
+
+def test_every_model_is_built_from_the_authors_layouts(workplace):
+    """Recorded on first use, then built from a folder of files without any network, then not built again."""
+    said = workplace.make("fetch", "WEIGHTS=released", "TRUST=first-use")
+    for model in MODELS:
+        assert model == "groovae" or f"recorded {295 if model in fixtures.FOLDERS else 1} file" in said
+        built = fetched(workplace.tree / f"build/released/{model}/fetch")
+        made = fetched(ROOT / f"build/tiny/{model}/fetch")
+        assert built == {name: made[name] for name in built}
+        assert set(made) - set(built) <= {"checkpoint", "best_model.ckpt.meta"}  # which no build reads
+    assert not list(workplace.tree.rglob("wavebeat.pth"))
+    workplace.host.close()
+    workplace.host.asked.clear()
+    given = workplace.cache.parent / "given"
+    workplace.sources.rename(given)
+    shutil.rmtree(workplace.tree / "build")
+    said = workplace.make("all", "WEIGHTS=released", f"SOURCES={given}")
+    for model in MODELS:
+        report = json.loads((workplace.tree / f"build/released/{model}/verify/report.json").read_text())
+        assert report["artifacts"], model
+    assert f"checksums/released/ has nothing of {', '.join(MODELS)} yet" in said
+    shutil.rmtree(given)
+    assert "done in" not in workplace.make("all", "WEIGHTS=released") and workplace.host.asked == []
+    workplace.make("checksums", "WEIGHTS=released", "MODELS=coconet")
+    assert "matches" in workplace.make("coconet", "WEIGHTS=released")
+    assert "every byte of the released build" in workplace.make("verify", "WEIGHTS=released", "MODELS=coconet")
+
+
+def test_a_cached_source_is_built_from_without_a_request(workplace):
+    workplace.fetch("groovae")
+    workplace.host.asked.clear()
+    shutil.rmtree(workplace.tree / "build")
+    workplace.fetch("groovae")
+    assert workplace.host.asked == []
+
+
+def test_models_that_sources_lacks_are_left_out(workplace, tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    said = workplace.fetch("groovae coconet", f"SOURCES={given}", status=2)
+    assert "expected groovae/groovae_2bar_tap_fixed_velocity.tar, or coconet/checkpoint.zip in it, found none" in said
+    shutil.copy(workplace.hosted / fixtures.ARCHIVES["groovae"], given)
+    said = workplace.fetch("groovae coconet", f"SOURCES={given}")
+    assert "left out: SOURCES has no coconet/checkpoint.zip" in said
+    assert (workplace.tree / "build/released/groovae/fetch/manifest.json").is_file()
+    assert (workplace.host.asked == [] and not workplace.sources.exists()) or not list(workplace.sources.glob("*/*"))
+
+
+# What is known and what isn't
+
+
+def test_a_source_that_nobody_knows_is_refused_unless_it_is_trusted(workplace):
+    said = workplace.fetch("coconet", status=2)
+    assert "add TRUST=first-use" in said and workplace.host.asked == []
+    said = workplace.fetch("coconet", "TRUST=first-use")
+    assert "Licence: Apache-2.0" in said and "review it before you commit it" in said
+    [entry] = workplace.record()["coconet"]["files"].values()
+    data = (workplace.hosted / fixtures.ARCHIVES["coconet"]).read_bytes()
+    assert entry["sha256"] == hashlib.sha256(data).hexdigest() and entry["bytes"] == len(data)
+    assert re.fullmatch(r"first use of http://\S+ on \d{4}-\d\d-\d\d", entry["from"])
+    assert "Apache-2.0" in (workplace.sources / "coconet/LICENCE.txt").read_text()
+
+
+def test_after_a_first_use_any_other_file_is_an_error_with_both_hashes(workplace):
+    workplace.fetch("coconet", "TRUST=first-use")
+    [entry] = workplace.record()["coconet"]["files"].values()
+    shutil.rmtree(workplace.sources)
+    shutil.rmtree(workplace.tree / "build")
+    path = workplace.hosted / fixtures.ARCHIVES["coconet"]
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    for trust in ([], ["TRUST=first-use"]):
+        said = workplace.fetch("coconet", *trust, status=2)
+        assert entry["sha256"] in said and hashlib.sha256(data).hexdigest() in said
+    assert not (workplace.sources / "coconet/checkpoint.zip").exists()
+
+
+def test_groovae_is_known_by_what_its_archive_holds(workplace):
+    """Whatever the archive looks like: packed again it is the same, with a byte flipped inside it isn't."""
+    path = workplace.hosted / fixtures.ARCHIVES["groovae"]
+    data = bytearray(path.read_bytes())
+    data[data.index(b"data-00000-of-00001") + 5000] ^= 1
+    path.write_bytes(data)
+    said = workplace.fetch("groovae", status=2)
+    assert "model.ckpt-3668.data-00000-of-00001: expected SHA-256" in said
+    assert not (workplace.sources / "groovae" / path.name).exists()
+    data[data.index(b"data-00000-of-00001") + 5000] ^= 1
+    path.write_bytes(data)
+    with tarfile.open(path) as packed:
+        packed.extractall(workplace.hosted / "again", filter="data")
+    with tarfile.open(path, "w") as packed:
+        packed.add(workplace.hosted / "again", ".")
+    assert "add TRUST" not in workplace.fetch("groovae")
+
+
+def test_a_page_instead_of_a_file_is_never_trusted(workplace):
+    workplace.host.faults["/" + fixtures.ARCHIVES["coconet"]] = [
+        says(200, b"<html>moved</html>", Content_Type="text/html")]
+    said = workplace.fetch("coconet", "TRUST=first-use", status=2)
+    assert "expected a tar or zip archive" in said
+    assert "files" not in workplace.record()["coconet"] and not (workplace.sources / "coconet/checkpoint.zip").exists()
+
+
+# Hosts that publish hashes
+
+
+def test_zenodos_md5_is_checked(workplace):
+    path = workplace.hosted / fixtures.ARCHIVES["vampnet"]
+    said_by_zenodo = hashlib.md5(path.read_bytes()).hexdigest()
+    changed = path.read_bytes()[:-1] + b"!"
+    workplace.host.faults["/" + fixtures.ARCHIVES["vampnet"]] = [says(200, changed)]
+    said = workplace.fetch("vampnet", "TRUST=first-use", status=2)
+    assert f"expected MD5 {said_by_zenodo}, found {hashlib.md5(changed).hexdigest()}" in said
+    assert "files" not in workplace.record()["vampnet"]
+
+
+def test_another_checkpoint_in_the_bucket_is_noticed_before_it_comes(workplace):
+    (workplace.hosted / fixtures.FOLDERS["mt3"] / "one_more").write_bytes(b"more")
+    said = workplace.fetch("mt3", "TRUST=first-use", status=2)
+    assert "expected 296 objects of" in said and "found 297 of" in said
+    assert [path for path, _ in workplace.host.asked if "storage/v1" not in path] == []
+
+
+def test_an_object_that_isnt_the_listed_one_is_refused(workplace):
+    name = "target.decoder.logits_dense.kernel/0.0"
+    path = workplace.hosted / fixtures.FOLDERS["mt3"] / name
+    workplace.host.faults[f"/{fixtures.FOLDERS['mt3']}/{name}"] = [says(200, bytes(path.stat().st_size))]
+    said = workplace.fetch("mt3", "TRUST=first-use", status=2)
+    assert f"{name}: expected MD5 {hashlib.md5(path.read_bytes()).hexdigest()}" in said
+    assert not list((workplace.sources / "mt3" / name).parent.glob("0.0*"))
+
+
+@pytest.mark.parametrize("name", ["../../planted", "/planted", "a/../../../planted", "LICENCE.txt", ".lock",
+                                  "x.partial"])
+def test_a_name_that_lies_outside_is_refused_before_anything_comes(workplace, name):
+    listing = json.dumps({"items": [{"name": f"checkpoints/ismir2021/{name}", "size": "3", "md5Hash": ""}]}).encode()
+    workplace.host.faults["/storage/v1/b/mt3/o"] = [says(200, listing)]
+    said = workplace.fetch("ismir2021", "TRUST=first-use", status=2)
+    assert "expected names of files inside the source's folder" in said
+    assert not list(workplace.cache.parent.rglob("planted"))
+
+
+@pytest.mark.parametrize("listing", [b"<html>", b"{}", b"[]", b'{"items": [{"name": 3}]}', b'{"items": [{}]}', b""])
+def test_a_listing_that_is_none_is_refused(workplace, listing):
+    workplace.host.faults["/storage/v1/b/mt3/o"] = [says(200, listing)]
+    assert "error: ismir2021 fetch: " in workplace.fetch("ismir2021", "TRUST=first-use", status=2)
+
+
+# The edition for browsers, which no recipe takes yet
+
+
+def download(workplace: Workplace, name: str, *words: str, status: int = 0) -> str:
+    done = run("scripts/in", "download", "python", "-m", "scripts.download", name, *words, cwd=workplace.tree,
+               XDG_CACHE_HOME=str(workplace.cache))
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_tensorflow_js_shards_come_with_their_manifest(workplace, golden):
+    target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
+    assert "fetching 3 files" in download(workplace, "coconet-browser", "--trust", "first-use")
+    assert len(workplace.record()["coconet-browser"]["files"]) == 3
+    cached = workplace.sources / "coconet-browser"
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        path.name: path.read_bytes() for path in cached.iterdir() if path.name not in (".lock", "LICENCE.txt")}
+    workplace.host.asked.clear()
+    download(workplace, "coconet-browser")
+    assert workplace.host.asked == []
+
+
+def test_shards_that_are_too_short_for_their_manifest_are_refused(workplace, golden):
+    target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
+    (target / "group1-shard2of2").write_bytes(b"short")
+    said = download(workplace, "coconet-browser", "--trust", "first-use", status=2)
+    assert "expected 2,213,232 bytes in group1-shard1of2, group1-shard2of2, as the manifest says" in said
+
+
+# A user's own archives, and what the record says
+
+
+@pytest.mark.parametrize("model", ["coconet", "vampnet"])
+def test_the_authors_archives_are_checkpoints_too(authors, tmp_path, model):
+    source.copy(authors / fixtures.ARCHIVES[model], recipe.read(ROOT, model)["sources"]["custom"], tmp_path)
+    made = fetched(ROOT / f"build/tiny/{model}/fetch")
+    names = recipe.read(ROOT, model)["sources"]["custom"]["files"]
+    assert fetched(tmp_path) == {name: made[name] for name in names}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_record_has_each_models_source_and_its_licence(model):
+    told = recipe.read(ROOT, model)
+    assert sources.get(ROOT, told["sources"]["released"]["source"])["licence"] == told["weights_licence"]
+
+
+def test_groovaes_released_index_is_the_recorded_one():
+    text = (ROOT / "models/groovae/source.py").read_text()
+    [pinned] = re.findall(r'RELEASED_INDEX = "(\w+)"', text)
+    assert sources.get(ROOT, "groovae")["members"]["model.ckpt-3668.index"]["sha256"] == pinned
+
+
+def test_every_hash_of_the_record_says_where_it_is_from():
+    for name, told in sources.read(ROOT).items():
+        for kind in ("files", "members"):
+            assert all(entry["from"] for entry in told.get(kind, {}).values()), name
