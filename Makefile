@@ -3,8 +3,8 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SOURCES MIRROR TRUST
+export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SOURCES MIRROR TRUST RELEASE
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -14,7 +14,7 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play convert inspect images images-verify push pull doctor lock clean $(stages) $(MODELS)
+.PHONY: help all test verify checksums bench play convert inspect package publish push-models matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -57,6 +57,21 @@ convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for P
 
 inspect: ## T5X=path: a checkpoint's arrays, and the network that they are
 	@ENGINE=venv scripts/in torch python -m scripts.inspect -- "$$T5X"
+
+package: ## the release's assets of verified builds, in dist/TAG/; WEIGHTS=released for a real one
+	@ENGINE=venv scripts/in release python -m scripts.package --weights "$$WEIGHTS" $${TAG:+--tag "$$TAG"} $(MODELS)
+
+publish: ## TAG=v1.0.0: dist/TAG/ as a GitHub release, whole or not at all; DRY_RUN=1 only says what it would send
+	@ENGINE=venv scripts/in release python -m scripts.publish --tag "$$TAG" $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
+push-models: ## TAG=v1.0.0 REGISTRY=host/path: the models of dist/TAG/ as OCI artifacts, by digest
+	@ENGINE=venv scripts/in release python -m scripts.push_models --tag "$$TAG" --registry "$$REGISTRY"
+
+matrix: ## the models and their toolchains as JSON, for jobs that cast one each
+	@$(python) scripts.matrix
+
+compare: ## RELEASE=folder: what was built with WEIGHTS= against a release's assets
+	@$(python) scripts.compare --weights "$$WEIGHTS" -- "$$RELEASE"
 
 images: ## build the toolchains' images; TOOLCHAINS="torch" narrows, BASES=local needs no registry, BUILDER= chooses
 	@$(images) build $(TOOLCHAINS)

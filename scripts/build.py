@@ -312,7 +312,7 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             verdict = ("matches" if found == expected else "not recorded" if None in expected
                        else f"differs: {found[0][:12]}…")
             matched &= expected == found or one.weights == "custom" or one.model in unrecorded
-            gates = [gate for gate in artifact["gates"] if gate["port"]]
+            gates = [gate for gate in artifact["gates"] if gate.get("port")]
             measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
             variant = artifact["variant"] + (" tflite" if paths[0].suffix == ".tflite" else "")
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",

@@ -218,7 +218,8 @@ def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> di
     passed = worst <= gate["at_most"] if "at_most" in gate else worst >= gate["at_least"]
     bound = f"at most {gate['at_most']:g}" if "at_most" in gate else f"at least {gate['at_least']:g}"
     what = " of ".join(filter(None, (metric, gate.get("port")))) + (f", {gate['case']}" if "case" in gate else "")
-    return {"metric": metric, "port": gate.get("port"), "measured": worst, "passed": passed,
+    told = {key: gate[key] for key in ("metric", "port", "case", "at_most", "at_least") if key in gate}
+    return {**told, "measured": worst, "passed": passed,
             "text": f"{what}: {worst:.3g}, must be {bound}"}
 
 
