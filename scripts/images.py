@@ -225,8 +225,8 @@ def explain(one: Plan, builder: Builder, tags: list[str]) -> None:
 
 
 def push(plans: list[Plan], builder: Builder, registry: str) -> int:
-    """Push the images, and record the digests by which they are pulled."""
-    record = recorded()
+    """Push the images, and record the digests by which they are pulled; build/images/pushed.sha256 lists those, too."""
+    record, sums = recorded(), []
     for one in plans:
         found = builder.image(one.tag)
         if found is None or found.labels.get("bellfoundry.inputs") != one.inputs:
@@ -237,7 +237,9 @@ def push(plans: list[Plan], builder: Builder, registry: str) -> int:
             "repository": repository, "manifest": digest, "image": found.digest,
             "lock": one.labels["bellfoundry.lock"]}
         write_record(record)
+        sums.append(f"{digest.removeprefix('sha256:')}  {repository}\n")
         print(f"pushed {repository}@{digest}")
+    manifest.write_atomically(WORK / "pushed.sha256", "".join(sums))  # in the form of sha256sum, for who attests them
     return 0
 
 

@@ -1,0 +1,95 @@
+"""`make compare RELEASE=folder`: what was built here against a release, by the hashes in its SHA256SUMS.
+
+Of the release's assets that file alone is needed. Every model that has been built is compared: its artifacts must be
+the release's, none missing and none extra, and every byte of them is read. What differs is said a line each, and
+written to build/compare.md for whoever is to be told. Runs on the machine's own Python 3.11 with the standard library
+alone.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from scripts import command, manifest, recipe
+from scripts.job import REFUSED, Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+SUMS = "SHA256SUMS"
+ARTIFACTS = {".onnx", ".tflite", ".weights"}  # by suffix: what is built, not written beside it
+
+
+def released(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each artifact of a release, by its name. Raises Refusal where SHA256SUMS is missing or damaged."""
+    path = folder / SUMS
+    if not path.is_file():
+        raise Refusal(f"RELEASE={folder}: expected a release's {SUMS} in it, found none: get it with gh release "
+                      f"download --pattern {SUMS} --dir {folder}")
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        parts = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if not parts:
+            raise Refusal(f"{path}:{number}: expected a SHA-256, two spaces and a name, found {line!r}: download it "
+                          "again")
+        if Path(parts[2]).suffix in ARTIFACTS:
+            found[parts[2]] = parts[1]
+    return found
+
+
+def built(weights: str) -> dict[str, dict[str, Path]]:
+    """The artifacts of each model whose build is there, by their names. Raises Refusal where none is."""
+    folders = {model: ROOT / "build" / weights / model / "compose" for model in recipe.models(ROOT)}
+    found = {model: {path.name: path for path in sorted(folder.iterdir()) if path.suffix in ARTIFACTS}
+             for model, folder in folders.items() if (folder / "manifest.json").is_file()}
+    if not found:
+        raise Refusal(f"build/{weights}: expected a finished build to compare, found none: run make all "
+                      f"WEIGHTS={weights}")
+    return found
+
+
+def model_of(name: str, models: list[str]) -> str:
+    """The model that an artifact is of: <model>-<component>-<variant>, where one model's name may begin another's."""
+    return max((model for model in models if name.startswith(f"{model}-")), key=len, default="")
+
+
+def differences(here: dict[str, Path], there: dict[str, str]) -> list[str]:
+    """Every difference between one model's artifacts and the release's, a sentence each."""
+    found = []
+    for name in sorted(set(here) | set(there)):
+        if name not in here:
+            found.append(f"{name}: the release has it, and it was not built")
+        elif name not in there:
+            found.append(f"{name}: it was built, and the release doesn't have it")
+        elif (hashed := manifest.sha256(here[name])) != there[name]:
+            found.append(f"{name}: expected SHA-256 {there[name]}, as the release has it, found {hashed}")
+    return found
+
+
+def compare(folder: Path, weights: str) -> int:
+    """Say what differs, or that nothing does; returns the exit status."""
+    report = ROOT / "build/compare.md"
+    report.unlink(missing_ok=True)
+    there, here = released(folder), built(weights)
+    owners = {name: model_of(name, recipe.models(ROOT)) for name in there}
+    found = [f"{name}: the release has it, and no recipe here makes it" for name, model in owners.items() if not model]
+    for model, files in here.items():
+        found += differences(files, {name: digest for name, digest in there.items() if owners[name] == model})
+    for line in found:
+        print(f"error: {line}", file=sys.stderr)
+    if found:
+        lines = "".join(f"- {line}\n" for line in found)
+        manifest.write_atomically(report, f"What was built isn't what was released:\n\n{lines}")
+        return REFUSED
+    print(f"{sum(map(len, here.values()))} artifacts of {', '.join(here)} are equal to the release's, byte by byte")
+    return 0
+
+
+def main() -> int:
+    parser = command.Parser(prog="scripts.compare", description=__doc__)
+    parser.add_argument("release", type=Path)
+    parser.add_argument("--weights", default="released", choices=("seeded", "released", "tiny"))
+    asked = parser.parse_args()
+    return compare(asked.release, asked.weights)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
