@@ -4,6 +4,9 @@ As Python's own data filter for tars (PEP 706), which Python 3.7 lacks and zips 
 any kind. Modes, owners and times aren't kept. Runs on Python 3.7 and later.
 """
 
+import errno
+import io
+import math
 import stat
 import tarfile
 import zipfile
@@ -15,9 +18,12 @@ from scripts.job import Refusal
 
 MOST_BYTES = 8 * 10**9
 MOST_MEMBERS = 10_000
+MOST_HEADERS = 1 << 22  # bytes of a zip's directory, or of a tar's headers in front of a member
 MOST_NAME = 255  # bytes of a part of a path, as file systems have it
+MOST_PATH = 1000  # bytes of a path
+MOST_DEPTH = 32  # parts of a path
 BLOCK = 1 << 20
-ZIP = b"PK"
+ZIP = (b"PK\3\4", b"PK\5\6")  # with members, without
 
 
 class Member(NamedTuple):
@@ -35,9 +41,9 @@ def unpack(archive: Path, folder: Path) -> None:
     or larger than it says; and on an archive that is damaged or huge. The caller removes what was unpacked before.
     """
     with archive.open("rb") as file:
-        members = from_zip if file.read(len(ZIP)) == ZIP else from_tar
+        members = from_zip if file.read(4) in ZIP else from_tar
     taken: Set[PurePosixPath] = set()
-    folders: Set[PurePosixPath] = set()
+    folders = {PurePosixPath()}
     room = MOST_BYTES
     try:
         for number, member in enumerate(members(archive)):
@@ -51,7 +57,7 @@ def unpack(archive: Path, folder: Path) -> None:
             if flaw:
                 raise Refusal("{}: {!r} {}: nothing is used of it, get it from its authors".format(
                     archive, member.name, flaw))
-            folders.update(name.parents)
+            folders.update([name, *name.parents] if member.folder else name.parents)
             if member.folder or name.name.startswith("._"):  # which macOS adds
                 continue
             taken.add(name)
@@ -61,7 +67,9 @@ def unpack(archive: Path, folder: Path) -> None:
                     raise Refusal("{}: {!r} isn't of the {:,} bytes that it declares: fetch the archive again".format(
                         archive, member.name, member.bytes))
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, UnicodeError, NotImplementedError,
-            RuntimeError, ValueError) as error:
+            RuntimeError, ValueError, LookupError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a place in front of the file
+            raise
         raise Refusal("{}: expected a tar or zip archive of a checkpoint, found one that can't be read ({}): fetch it "
                       "again".format(archive, error)) from error
 
@@ -69,9 +77,10 @@ def unpack(archive: Path, folder: Path) -> None:
 def outside(name: str) -> str:
     """Why a name isn't that of a file inside, or nothing. What only Windows takes for a way out is one too."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":" or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or str(path)[1:2] == ":" or "\0" in name:
         return "lies outside of the archive"
-    return "has a name that is too long" if any(len(part.encode()) > MOST_NAME for part in path.parts) else ""
+    long = len(path.parts) > MOST_DEPTH or any(len(part.encode()) > MOST_NAME for part in path.parts)
+    return "has a name that is too long" if long or len(name.encode()) > MOST_PATH else ""
 
 
 def copy(source: IO[bytes], target: IO[bytes], size: int) -> bool:
@@ -85,16 +94,38 @@ def copy(source: IO[bytes], target: IO[bytes], size: int) -> bool:
     return not source.read(1)
 
 
+class Sparing(io.BufferedReader):
+    """A file of which no more is read than is left, whatever its headers ask for: they are read into memory whole."""
+    left: float = MOST_HEADERS
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= max(size, 0)
+        if self.left < 0:
+            raise ValueError("its headers take more than {:,} bytes".format(MOST_HEADERS))
+        return super().read(size)
+
+
 def from_tar(archive: Path) -> Iterator[Member]:
     """Members of a tar that isn't compressed: what it says of sizes can't be more than the file itself holds."""
-    def member(told: tarfile.TarInfo, tar: Any) -> Member:
+    def flaw(told: tarfile.TarInfo) -> str:
+        if told.size < 0:
+            return "is of a negative size"
         plain = told.isdir() or (told.isreg() and not told.issparse())
-        return Member(told.name, told.size, told.isdir(), "" if plain else "is a link, a device or sparse, no file",
-                      lambda: tar.extractfile(told))
+        return "" if plain else "is a link, a device or sparse, no file"
 
-    with tarfile.open(str(archive), "r:") as tar:
+    def member(told: tarfile.TarInfo, tar: Any) -> Member:
+        return Member(told.name, told.size, told.isdir(), flaw(told), lambda: tar.extractfile(told))
+
+    with Sparing(io.FileIO(str(archive))) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for told in tar:
+            file.left = math.inf
             yield member(told, tar)
+            file.left = MOST_HEADERS
+            tar.members.clear()  # each holds all that global headers said before
+            tar.pax_headers.clear()
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile ends at what is no header, too
+            raise tarfile.ReadError("it has no end")
 
 
 def from_zip(archive: Path) -> Iterator[Member]:
@@ -110,8 +141,10 @@ def from_zip(archive: Path) -> Iterator[Member]:
         return "" if known else "is packed otherwise than deflated"
 
     def member(told: zipfile.ZipInfo, packed: zipfile.ZipFile) -> Member:
-        return Member(told.orig_filename, told.file_size, told.is_dir(), flaw(told), lambda: packed.open(told))
+        name = told.orig_filename
+        return Member(name, told.file_size, name.endswith("/"), flaw(told), lambda: packed.open(told))
 
-    with zipfile.ZipFile(str(archive)) as packed:
+    with Sparing(io.FileIO(str(archive))) as file, zipfile.ZipFile(file) as packed:
+        file.left = math.inf
         for told in packed.infolist():
             yield member(told, packed)

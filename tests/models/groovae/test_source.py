@@ -133,48 +133,26 @@ def test_an_archive_unpacks_the_same_on_python_3_7(workshop, checkpoint, tmp_pat
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in checkpoint.iterdir())
 
 
-def hostile(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", times: int = 1) -> Path:
+def hostile(path: Path, name: str) -> Path:
     with tarfile.open(path, "w") as tar:
-        for _ in range(times):
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname, member.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
-            tar.addfile(member, io.BytesIO(b"evil") if kind == tarfile.REGTYPE else None)
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"evil"))
     return path
 
 
-@pytest.mark.parametrize(("member", "said"), [
-    ({"name": "../planted.index"}, "outside"),
-    ({"name": "a/../../planted.index"}, "outside"),
-    ({"name": "/tmp/planted.index"}, "outside"),
-    ({"name": "planted.index", "kind": tarfile.SYMTYPE, "link": "/etc/passwd"}, "a link or a device"),
-    ({"name": "planted.index", "kind": tarfile.LNKTYPE, "link": "../x"}, "a link or a device"),
-    ({"name": "planted.index", "kind": tarfile.FIFOTYPE}, "a link or a device"),
-    ({"name": "planted.index", "times": 2}, "comes twice"),
-    ({"name": "readme.txt"}, "found no .index"),
-    ({"name": "planted.index"}, "expected its data"),
-    ({"name": "groovae_4bar/planted.index"}, "found one of groovae_4bar"),
+@pytest.mark.parametrize(("name", "said"), [
+    ("../../planted.index", "outside"),
+    ("readme.txt", "found no .index"),
+    ("planted.index", "expected its data"),
+    ("groovae_4bar/planted.index", "found one of groovae_4bar"),
 ])
-def test_a_hostile_archive_plants_nothing(tmp_path, member, said):
+def test_a_hostile_archive_plants_nothing(tmp_path, name, said):
     out = tmp_path / "deep/out"
     out.mkdir(parents=True)
     with pytest.raises(Refusal, match=said):
-        source.copy(hostile(tmp_path / "a.tar", **member), CUSTOM, out)
+        source.copy(hostile(tmp_path / "a.tar", name), CUSTOM, out)
     assert not list(tmp_path.rglob("planted.index")) or list(out.rglob("planted.index"))
-    assert not Path("/tmp/planted.index").exists()
-
-
-def test_a_huge_archive_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MOST_BYTES", 3)
-    with pytest.raises(Refusal, match="larger than 3 bytes"):
-        source.unpack(hostile(tmp_path / "a.tar", "a.index"), tmp_path / "out")
-
-
-@pytest.mark.parametrize("length", [0, 100, 700])
-def test_a_truncated_archive_is_refused(tmp_path, length):
-    path = hostile(tmp_path / "a.tar", "a.index", times=1)
-    path.write_bytes(path.read_bytes()[:512 + 2] if length == 700 else path.read_bytes()[:length])
-    with pytest.raises(Refusal, match="tar archive of a checkpoint, found one that can't be read"):
-        source.unpack(path, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("made", "said"), [
