@@ -30,7 +30,11 @@ def files(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
 
     Raises Refusal where the host has others than the record knows, or names that no file can have.
     """
-    found = {"archive": archive, "objects": objects, "tfjs": shards}[told["layout"]](told, read)
+    try:
+        found = {"archive": archive, "objects": objects, "tfjs": shards}[told["layout"]](told, read)
+    except UnicodeEncodeError as error:
+        raise Refusal(f"{told['url']}: expected names in Unicode, found {error.object!r}: nothing is fetched from "
+                      "there") from error
     for file in found:
         if (outside(file.name) or not file.name or file.name.endswith(".partial")
                 or PurePosixPath(file.name).name.startswith((".lock", OWN))):

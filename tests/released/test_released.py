@@ -240,6 +240,14 @@ def test_tensorflow_js_shards_come_with_their_manifest(workplace, golden):
     assert workplace.host.asked == []
 
 
+@pytest.mark.parametrize("path", ["../planted", "\ud800", "/planted", ""])
+def test_shards_of_bad_names_are_refused(workplace, path):
+    manifest = json.dumps([{"paths": [path], "weights": []}]).encode()
+    workplace.host.faults[f"/{fixtures.BROWSER}/weights_manifest.json"] = [says(200, manifest)]
+    assert "error: http://" in download(workplace, "coconet-browser", "--trust", "first-use", status=2)
+    assert not list(workplace.cache.parent.rglob("planted"))
+
+
 def test_shards_that_are_too_short_for_their_manifest_are_refused(workplace, golden):
     target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
     (target / "group1-shard2of2").write_bytes(b"short")
