@@ -4,7 +4,7 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SOURCES MIRROR TRUST RELEASE
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML SOURCES MIRROR TRUST RELEASE
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -55,8 +55,10 @@ convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for P
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
 	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
-inspect: ## T5X=path: a checkpoint's arrays, and the network that they are
-	@ENGINE=venv scripts/in torch python -m scripts.inspect -- "$$T5X"
+inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is in it, and what converting it takes; HTML=report.html
+	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
+	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
+	  $${HTML:+--html="$$HTML"} -- "$$T5X"
 
 package: ## the release's assets of verified builds, in dist/TAG/; WEIGHTS=released for a real one
 	@ENGINE=venv scripts/in release python -m scripts.package --weights "$$WEIGHTS" $${TAG:+--tag "$$TAG"} $(MODELS)

@@ -1,22 +1,140 @@
-"""`make inspect T5X=path`: what a checkpoint holds, which network it is, and what speaks against it."""
+"""`make inspect`: what a model holds, which network it is, what each op needs, and that nothing of it is run."""
+
+import json
+import os
+import pickle
+import re
+import sys
+import zipfile
 
 import msgpack
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from models.mt3 import seeded
 from models.mt3.weights import expected
-from scripts import inspect
+from scripts import inspect, inspect_onnx, inspect_pth
+from scripts.inspected import outcome
 from tests.conftest import made, run
 
 SIZES = {"emb_dim": 32, "num_heads": 6, "head_dim": 64, "mlp_dim": 48, "num_encoder_layers": 1,
          "num_decoder_layers": 2, "vocab_size": 1664, "input_depth": 512}
+ALL_READERS = """
+import json, sys
+from pathlib import Path
+from scripts.inspect_tensorflow import READERS
+from scripts.inspected import outcome
+root = Path(sys.argv[1])
+cases = [(kind, path) for kind in READERS for path in sorted((root / "hostile" / kind).iterdir())]
+cases += [(kind, root / name) for kind, name in json.loads(sys.argv[2])]
+print("\\n" + json.dumps({str(path.relative_to(root)): outcome(READERS[kind], path) for kind, path in cases}))
+"""
+HANDLER_TWIN = """
+import sys
+from tf2onnx.handler import tf_op
+from scripts.inspect_graph import flat, sinks
+from scripts.inspect_handlers import judged
+from tensorflow.core.framework.graph_pb2 import GraphDef
+graph = GraphDef.FromString(open(sys.argv[1], "rb").read())
+def verdicts():
+    whole, outputs = flat(graph, sinks(graph))
+    return {fate.op: fate.verdict for fate in judged(whole, {}, outputs)[0]}
+before = verdicts()
+class Xlogy:
+    @classmethod
+    def version_7(cls, ctx, node, **kwargs):
+        node.type = "Mul"
+tf_op("Xlogy")(Xlogy)
+after = verdicts()
+print(before["Xlogy"], before["Erfinv"], after["Xlogy"], after["Erfinv"], sep=";")
+"""
+IMPORT = """
+import sys
+import tensorflow as tf
+graph = tf.compat.v1.GraphDef.FromString(open(sys.argv[1], "rb").read())
+with tf.Graph().as_default():
+    print("", tf.import_graph_def(graph, return_elements=["y:0"])[0].shape, sep="\\n")
+"""
+CONVERSION = """
+import sys
+import tf2onnx.convert
+from scripts.freeze import require_standard_ops
+from tensorflow.core.framework.graph_pb2 import GraphDef
+graph = GraphDef.FromString(open(sys.argv[1], "rb").read())
+model, _ = tf2onnx.convert.from_graph_def(graph, input_names=["x:0"], output_names=["y:0"], opset=17)
+require_standard_ops(model)
+"""
+FILES = [("saved_model", "tf1"), ("saved_model", "keras"), ("saved_model", "embedding"),
+         ("h5", "keras.h5"), ("h5", "lambda.h5"), ("h5", "weights.h5"), ("frozen", "unsupported.pb"),
+         ("frozen", "harmful.pb"), ("frozen", "loop_v1.pb"), ("frozen", "loop_v2.pb"), ("tfjs", "tfjs")]
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     seeded.write(tmp_path, SIZES)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tensorflow(tmp_path_factory):
+    """The folder of TensorFlow's fixtures; in it a pipe that whoever reads it would wait at for ever."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    done = run("scripts/in", "legacy", "python", "tests/scripts/write_tensorflow_fixtures.py", folder)
+    assert done.returncode == 0, done.stderr
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(tensorflow):
+    """Of each of TensorFlow's fixtures, its report or the sentence about it."""
+    done = run("scripts/in", "legacy", "python", "-c", ALL_READERS, tensorflow, json.dumps(FILES))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def inspected(*options):
+    """`make inspect` with these options, as the command that it is."""
+    return run(sys.executable, "-m", "scripts.inspect", *options)
+
+
+def refused(*options):
+    """The one sentence that inspecting ends with."""
+    done = inspected(*options)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stdout + done.stderr
+    return done.stderr
+
+
+def sentence(reader, path):
+    """The one sentence that a reader ends with."""
+    report, flaw = outcome(reader, path)
+    assert report is None and "\n" not in flaw
+    return flaw
+
+
+def rows(report, title):
+    return [row for part in report["sections"] if part["title"].startswith(title) for row in part["rows"]]
+
+
+def verdicts(report):
+    """Of each op, what is said of it; the same op may fare differently in several places."""
+    found = {}
+    for op, _, verdict, why, where in rows(report, "ops"):
+        found.setdefault(op, set()).add((verdict, why, where))
+    return found
+
+
+def onnx_model(path, nodes, **more):
+    ports = [make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("x", "y")]
+    weight = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    model = make_model(make_graph(nodes, "g", ports[:1], ports[1:], [weight]), ir_version=8,
+                       opset_imports=[make_opsetid("", 17), make_opsetid("acme", 1)], **more)
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def test_arrays_totals_and_the_network_are_printed(golden):
@@ -46,3 +164,268 @@ def test_what_is_not_t5x_is_one_line(tmp_path):
     done = run("make", "--no-print-directory", "inspect", f"T5X={tmp_path}")
     errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
     assert done.returncode == 2 and len(errors) == 1 and "expected the folder of a T5X checkpoint" in errors[0]
+
+
+def test_one_kind_is_named_and_no_other(tmp_path):
+    assert "expected one of SAVED_MODEL, H5" in refused()
+    assert "found PTH, ONNX" in refused("--onnx=a", "--pth=b")
+
+
+def test_a_saved_model_of_tensorflow_1(told):
+    report, _ = told["tf1"]
+    assert rows(report, "signatures") == [
+        ["serving_default", "input", "heard", "float32", "?×4", "heard:0"],
+        ["serving_default", "output", "said", "float32", "?×2", "output/said:0"]]
+    assert {verdict for fates in verdicts(report).values() for verdict, _, _ in fates} <= {"converted", "rewritten"}
+    assert rows(report, "variables") == [["dense/kernel", "4×3", "float32"], ["output/kernel", "3×2", "float32"]]
+    assert "2 variables: 18 parameters, 72 bytes" in report["lines"]
+
+
+def test_an_lstm_of_keras_is_rewritten_and_its_custom_layer_is_named(told):
+    report, _ = told["keras"]
+    assert verdicts(report)["StatelessWhile"] == {("rewritten", "rewriter_lstm_tf2", "")}
+    assert verdicts(report)["TensorListSetItem"] == {("rewritten", "with the loop that it is in", "")}
+    assert ["model/soft", "Softener", "custom"] in rows(report, "layers")
+    assert ["model/lstm", "LSTM", "Keras' own"] in rows(report, "layers")
+    assert any("v2 (1 StatelessWhile)" in line for line in report["lines"])
+    assert any(sentence.startswith("Softener is not Keras'") for sentence in report["next"])
+
+
+def test_an_h5_is_read_as_data(told):
+    report, _ = told["keras.h5"]
+    assert ["model/soft", "Softener", "custom"] in rows(report, "layers")
+    assert "6 weights: 119 parameters, 476 bytes" in report["lines"]
+    assert not rows(told["weights.h5"][0], "layers") and len(rows(told["weights.h5"][0], "weights")) == 6
+
+
+def test_a_lambda_layer_is_reported_and_not_run(told, tensorflow):
+    assert ["sequential/harmful", "Lambda", "would run code"] in rows(told["lambda.h5"][0], "layers")
+    assert not (tensorflow / "ran").exists()
+    loading = f"import tensorflow as tf; tf.keras.models.load_model({str(tensorflow / 'lambda.h5')!r})"
+    assert run("scripts/in", "legacy", "python", "-c", loading).returncode == 0
+    assert (tensorflow / "ran").exists(), "the planted layer does nothing even where it is run"
+
+
+def test_ops_without_a_handler_are_told_with_their_scope(told):
+    report, _ = told["unsupported.pb"]
+    assert verdicts(report)["Xlogy"] == {("needs a handler", "", "loss")}
+    assert verdicts(report)["Erfinv"] == {("needs a handler", "", "erfinv")}
+    assert verdicts(report)["Relu"] == {("converted", "", "")}
+    assert any("custom_op_handlers" in sentence and "Erfinv, Xlogy" in sentence for sentence in report["next"])
+
+
+def test_the_verdicts_are_those_of_tf2onnx(tensorflow):
+    """A handler that somebody registers there changes the verdict here, and that of no other op."""
+    done = run("scripts/in", "legacy", "python", "-c", HANDLER_TWIN, tensorflow / "unsupported.pb")
+    assert done.stdout.splitlines()[-1] == "needs a handler;needs a handler;converted;needs a handler", done.stderr
+
+
+@pytest.mark.parametrize("name", ["unsupported.pb", "loop_v1.pb", "loop_v2.pb"])
+def test_a_conversion_ends_as_was_told(told, tensorflow, name):
+    lacking = sorted(op for op, fates in verdicts(told[name][0]).items() if "needs a handler" in str(fates))
+    done = run("scripts/in", "legacy", "python", "-c", CONVERSION, tensorflow / name)
+    found = re.search("equivalent for TensorFlow op (.*): rewrite", done.stderr)
+    assert lacking == (found.group(1).split(", ") if found else []) and bool(done.returncode) == bool(lacking)
+
+
+def test_what_a_graph_would_do_is_not_done(told, tensorflow):
+    """Its shapes follow from a file that TensorFlow reads as it imports it: here a pipe, where it would hang."""
+    report, _ = told["harmful.pb"]
+    assert {verdict for verdict, _, _ in verdicts(report)["PyFunc"]} == {"impossible"}
+    assert {verdict for verdict, _, _ in verdicts(report)["ReadFile"]} == {"needs a handler"}
+    (tensorflow / "pipe").unlink()
+    (tensorflow / "pipe").write_text("2")
+    assert run("scripts/in", "legacy", "python", "-c", IMPORT, tensorflow / "harmful.pb").stdout.endswith("\n(2,)\n"), (
+        "the planted graph reads nothing even where it is imported")
+
+
+@pytest.mark.parametrize("name, kind, op, why", [
+    ("loop_v1.pb", "v1 (2 Enter", "Enter", "rewrite_generic_loop"),
+    ("loop_v2.pb", "v2 (1 StatelessWhile)", "StatelessWhile", "its functions become bodies")])
+def test_loops_of_both_kinds_are_rewritten(told, name, kind, op, why):
+    report, _ = told[name]
+    assert any(line.startswith(f"control flow {kind}") for line in report["lines"])
+    assert verdicts(report)[op] == {("rewritten", why, "")}
+    assert any("invalid model without a word" in sentence for sentence in report["next"]) == (op == "StatelessWhile")
+
+
+def test_an_embedding_is_frozen_like_any_variable(told):
+    """TensorFlow's freezing adds nodes for it."""
+    report, _ = told["embedding"]
+    assert verdicts(report)["GatherV2"] == {("converted", "", "")} and "VarHandleOp" not in verdicts(report)
+    assert not any(line.startswith("rewriters") for line in report["lines"])
+
+
+def test_a_graph_of_tfjs(told):
+    report, _ = told["tfjs"]
+    assert verdicts(report)["Softmax"] == {("converted", "", "")}
+    assert "1 weights: 8 parameters, 32 bytes" in report["lines"]
+
+
+@pytest.mark.parametrize("path, said", [
+    ("frozen/circle.pb", "found a in a circle"),
+    ("frozen/cut.pb", "expected a frozen GraphDef"),
+    ("frozen/huge.pb", "found the shape [1048576, 1048576]"),
+    ("frozen/lacking.pb", "expected a node nowhere"),
+    ("saved_model/cut", "found no protobuf of one"),
+    ("saved_model/empty", "found an empty file"),
+    ("saved_model/encrypted", "found an encrypted file of OpenSSL"),
+    ("saved_model/endless", "and calls 50 deep"),
+    ("h5/cut.h5", "truncated file"),
+    ("h5/foreign.h5", "found a zip archive"),
+    ("h5/link.h5", "found a link at outside"),
+    ("h5/stored.h5", "found passwd in another"),
+    ("h5/nested.h5", "RecursionError"),
+    ("h5/words.h5", "no JSON"),
+    ("tfjs/outside", "found '../../tfjs/group1-shard1of1.bin'"),
+    ("tfjs/absolute", "found '/etc/passwd'"),
+    ("tfjs/short", "expected 48 bytes of weights in group1-shard1of1.bin, found 32"),
+    ("tfjs/nested", "RecursionError"),
+    ("tfjs/words", "can't be read"),
+    ("tfjs/list", "can't be read")])
+def test_hostile_files_of_tensorflow_are_one_sentence(told, tensorflow, path, said):
+    report, flaw = told[f"hostile/{path}"]
+    assert report is None and said in flaw and str(tensorflow / "hostile" / path) in flaw and "\n" not in flaw
+    assert re.search(r": expected .*, found .*: (fetch|give|don't|it is|get|the)", flaw)
+
+
+def test_an_op_that_nobody_defines_is_impossible(told):
+    [(verdict, why, where)] = verdicts(told["hostile/frozen/foreign.pb"][0])["SomebodysOwnOp"]
+    assert (verdict, where) == ("impossible", "scope") and "no op of TensorFlow's" in why
+
+
+def test_the_command_asks_the_legacy_toolchain(tensorflow):
+    done = inspected(f"--frozen={tensorflow / 'unsupported.pb'}")
+    assert done.returncode == 0 and re.search(r"^Xlogy +1 +needs a handler +loss$", done.stdout, re.MULTILINE)
+    assert "what to do next:" in done.stdout
+    assert "found a folder" in refused(f"--frozen={tensorflow}")
+
+
+def test_onnx_ops_have_a_schema_and_a_kernel_or_not(tmp_path):
+    body = make_graph([make_node("Mystery", ["x"], ["z"], domain="acme", name="loop/head/mystery")], "b", [],
+                      [make_tensor_value_info("z", TensorProto.FLOAT, None)])
+    onnx_model(tmp_path / "m.onnx", [
+        make_node("MatMul", ["x", "w"], ["m"]), make_node("Constant", [], ["c"], value_int=1),
+        make_node("Cast", ["c"], ["yes"], to=TensorProto.BOOL),
+        make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body)])
+    done = inspected(f"--onnx={tmp_path / 'm.onnx'}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^input +x +float +batch×4$", done.stdout, re.MULTILINE)
+    assert re.search(r"^MatMul +ai.onnx +17 +1 +runs$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Mystery +acme +1 +2 +impossible +no schema in .* loop/head$", done.stdout, re.MULTILINE)
+    assert "cannot be made" in done.stdout and "1 weights: 16 parameters, 64 bytes" in done.stdout
+
+
+def test_a_session_of_onnx_needs_no_weights(tmp_path):
+    path = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])])
+    assert "a session    of ONNX Runtime can be made" in inspected(f"--onnx={path}").stdout
+    model = onnx.load(path)
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "m.weights", length=64)
+    model.graph.initializer[0].ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+    said = inspected(f"--onnx={path}").stdout
+    assert "of ONNX Runtime can be made" in said and "missing m.weights" in said
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../secret", "C:\\secret"])
+def test_weights_of_onnx_outside_of_its_folder_are_refused(tmp_path, location):
+    path = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])])
+    model = onnx.load(path)
+    tensor = model.graph.node[0].attribute.add(name="hidden", type=onnx.AttributeProto.TENSOR).t
+    tensor.CopyFrom(model.graph.initializer[0])
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path.write_bytes(model.SerializeToString())
+    assert f"found {location!r}" in sentence(inspect_onnx.model_report, path)
+
+
+def nested(depth):
+    """A protobuf of graphs in graphs, written by hand as no library would."""
+    def field(number, content):
+        size, length = len(content), b""
+        while size > 127:
+            length, size = length + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    graph = b""
+    for _ in range(depth):
+        graph = field(1, field(5, field(6, graph)))
+    return b"\x08\x08" + field(7, graph) + field(8, b"\x10\x11")
+
+
+def test_damaged_and_foreign_onnx_is_one_sentence(tmp_path):
+    whole = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])]).read_bytes()
+    for content, said in ((whole[:-9], "cut off, or nested too deep"), (nested(2000), "cut off, or nested too deep"),
+                          (b"", "an empty file"), (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+                          (b"age-encryption.org/v1", "an encrypted file of age"),
+                          (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+                          (b"\x08\x08", "without graph or opset")):
+        (tmp_path / "m.onnx").write_bytes(content)
+        assert said in sentence(inspect_onnx.model_report, tmp_path / "m.onnx")
+    assert "found none" in refused(f"--onnx={tmp_path / 'nowhere.onnx'}")
+
+
+def test_a_pth_is_its_arrays_and_values(tmp_path, golden):
+    torch.save({"state_dict": {"a.weight": torch.ones(2, 3, dtype=torch.float16)}, "step": 7}, tmp_path / "m.pth")
+    said = inspected(f"--pth={tmp_path / 'm.pth'}").stdout
+    assert re.search(r"^state_dict\.a\.weight +2×3 +float16$", said, re.MULTILINE) and re.search(
+        r"^step +7$", said, re.MULTILINE) and "1 arrays: 6 parameters, 12 bytes" in said
+    assert "float32" in inspected(f"--pth={golden / 'vampnet/codec-tiny.pth'}").stdout
+
+
+class Harm:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_what_a_pth_would_run_is_named_and_not_run(tmp_path, golden):
+    torch.save({"state_dict": {}, "harm": Harm(str(tmp_path / "ran"))}, tmp_path / "m.pth")
+    assert "would run: posix.mkdir" in refused(f"--pth={tmp_path / 'm.pth'}")
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "m.pth", weights_only=False)
+    assert (tmp_path / "ran").exists(), "the planted pickle does nothing even where it is run"
+    assert "would run: builtins.print" in refused(f"--pth={golden / 'vampnet/malicious.pth'}")
+    assert "wavebeat.dstcn.dsTCNModel" in sentence(inspect_pth.pth, golden / "vampnet/foreign.pth")
+
+
+def test_damaged_and_foreign_pth_is_one_sentence(tmp_path):
+    torch.save({"a": torch.ones(100)}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    with zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", bytes(10**6))
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("letter.txt", "hello")
+    (tmp_path / "encrypted.pth").write_bytes(re.sub(rb"(PK\x01\x02.{4}).", rb"\g<1>" + b"\x01", whole,
+                                                        flags=re.DOTALL))
+    (tmp_path / "old.pth").write_bytes(pickle.dumps({"a": 1}, protocol=2))
+    (tmp_path / "cut.pth").write_bytes(whole[:-40])
+    (tmp_path / "page.pth").write_bytes(b"<!DOCTYPE html>")
+    for name, said in (("packed", "packed members"), ("other", "without its data.pkl"),
+                       ("old", "as PyTorch wrote before 1.6"), ("cut", "a zip archive that can't be read"),
+                       ("page", "found a web page"), ("encrypted", "an encrypted zip archive"),
+                       ("nowhere", "found none")):
+        assert said in sentence(inspect_pth.pth, tmp_path / f"{name}.pth")
+    assert "found a web page" in refused(f"--pth={tmp_path / 'page.pth'}")
+
+
+def test_the_page_is_one_file_and_takes_nothing_for_html(tmp_path):
+    torch.save({"<script>alert(1)</script>": torch.ones(2), "\x1b[31mred": 1}, tmp_path / "m.pth")
+    done = inspected(f"--pth={tmp_path / 'm.pth'}", f"--html={tmp_path / 'report.html'}")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page and "http" not in page
+    assert "\x1b" not in done.stdout and "\\x1b[31mred" in done.stdout
+    assert "report.html" in refused(f"--pth={tmp_path / 'm.pth'}", f"--html={tmp_path / 'nowhere/report.html'}")
+
+
+def test_a_reader_that_falls_over_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(inspect.READERS, "ONNX", (sys.executable, "-c", "import os; os.abort()"))
+    with pytest.raises(inspect.Refusal, match="ends it with status -6"):
+        inspect.ask("ONNX", tmp_path)
+    monkeypatch.setattr(inspect, "MOST_SECONDS", 1)
+    monkeypatch.setitem(inspect.READERS, "ONNX", (sys.executable, "-c", "import time; time.sleep(9)"))
+    with pytest.raises(inspect.Refusal, match="takes longer"):
+        inspect.ask("ONNX", tmp_path)
