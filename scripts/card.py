@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from scripts.images import SOURCE
+
 Told = dict[str, Any]
-VERIFY = "https://github.com/bellfoundry/bellfoundry/blob/main/docs/verify.md"
+VERIFY = f"{SOURCE}/blob/main/docs/verify.md"
 BROWSER = "https://onnxruntime.ai/docs/tutorials/web/"
 SHARING = {"NC": "no commercial use", "SA": "whatever is made of it under the same licence", "BY": "name the authors",
            "ND": "no changed versions"}

@@ -22,9 +22,9 @@ from in_toto_attestation.v1.statement import Statement
 from packageurl import PackageURL
 
 from scripts import manifest
+from scripts.images import SOURCE
 from scripts.job import Refusal
 
-SOURCE = "https://github.com/bellfoundry/bellfoundry"
 BUILD = f"{SOURCE}/blob/main/docs/verify.md"
 PREDICATE = "https://slsa.dev/provenance/v1"
 OWN = {"onnx", "tflite", "weights"}  # suffixes of what was built, not written beside it
