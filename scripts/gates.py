@@ -13,7 +13,7 @@ from scripts.job import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = re.compile(r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(?:-rc\.(0|[1-9][0-9]*))?")
-SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+SUM = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]*)")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # which GitHub leaves as it is
 SUMS, MANIFEST, NOTES = "SHA256SUMS", "manifest.json", "notes.md"
 MOST_BYTES, MOST_FILES, MOST_LETTERS = 2**31 - 1, 1000, 125_000  # that GitHub takes: of a file, of a release, of a text
@@ -26,7 +26,7 @@ AGAIN = "run make package again"
 
 def shown(path: Path) -> str:
     """A path as the user knows it."""
-    return path.relative_to(ROOT).as_posix()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
 # The folder
@@ -119,8 +119,8 @@ def recorded(folder: Path) -> dict[str, str]:
     found = {}
     for number, line in enumerate((folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         parts = SUM.fullmatch(line)
-        if not parts:
-            raise Refusal(f"{shown(folder / SUMS)}:{number}: expected a SHA-256, two spaces and a name, found "
+        if not parts or parts[2] in found:
+            raise Refusal(f"{shown(folder / SUMS)}:{number}: expected a SHA-256, two spaces and another name, found "
                           f"{line!r}: {AGAIN}")
         found[parts[2]] = parts[1]
     return found

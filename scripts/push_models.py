@@ -39,12 +39,11 @@ from oras.auth.base import AuthBackend
 from oras.container import Container
 from requests.adapters import HTTPAdapter
 
-from scripts import command, manifest
+from scripts import command, gates, manifest
 from scripts.images import SOURCE
 from scripts.job import Refusal, progress
 from scripts.transfer import BUSY, Interrupted, reason
 
-SUMS = "SHA256SUMS"
 LOOPBACK = {"127.0.0.1", "[::1]", "localhost"}
 SILENT = (15, 300)  # seconds that a registry may take to connect, and to answer: it may hash for a while
 PAUSES = (1, 5, 25)  # seconds before what was cut short is tried again
@@ -57,7 +56,6 @@ EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": oras.defaul
 TYPES = {".onnx": "application/vnd.onnx.model", ".md": "text/markdown"}
 OTHER = "application/octet-stream"
 
-LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]*)")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 ADDRESS = re.compile(r"(?P<host>\[[0-9a-f:]+\]|[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::\d+)?"
                      r"(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*")
@@ -161,13 +159,12 @@ def push(folder: Path, tag: str, address: str) -> None:
     require_place(address)
     if not TAG.fullmatch(tag):
         raise Refusal(f"TAG={tag}: expected letters, digits, dots and dashes, for instance v1.0.0")
-    whole(folder)
+    known = whole(folder)
     told = release(folder, tag)
     if told["weights"] != "released" and not local(address):
         raise Refusal(f"{folder}: expected the weights that go out to others to be released ones, found "
                       f"{told['weights']} ones: run make package WEIGHTS=released TAG={tag}, or push to a registry on "
                       "this machine, for instance REGISTRY=127.0.0.1:5000/models")
-    known = sums(folder)
     artifacts = [artifact(model, told, folder, known, address) for model in told["models"]]
     opened = [(connect(one.container), one) for one in artifacts]
     for registry, one in opened:
@@ -176,36 +173,16 @@ def push(folder: Path, tag: str, address: str) -> None:
         put(registry, one, folder)
 
 
-def whole(folder: Path) -> None:
-    """Raises Refusal unless a release's folder holds the files that its SHA256SUMS tells, as it tells them, and no
-    others."""
-    again = f"run make package TAG={folder.name} again"
-    expected = sums(folder)
-    present = {path.name for path in folder.iterdir()} - {SUMS}
-    if missing := sorted(set(expected) - present):
-        raise Refusal(f"{folder / missing[0]}: expected this file, which {SUMS} tells, found none: {again}")
-    if strays := sorted(present - set(expected)):
-        raise Refusal(f"{folder / strays[0]}: expected only files that {SUMS} tells, found this one: {again}")
-    for name, known in expected.items():
-        if not (folder / name).is_file():
-            raise Refusal(f"{folder / name}: expected a file, found something else: {again}")
-        if (found := manifest.sha256(folder / name)) != known:
-            raise Refusal(f"{folder / name}: expected SHA-256 {known}, as {SUMS} tells, found {found}: {again}")
-
-
-def sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a release, as its SHA256SUMS tells them."""
-    if not (folder / SUMS).is_file():
-        raise Refusal(f"{folder}: expected a packaged release with its {SUMS}, found none: run make package "
+def whole(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a release. Raises Refusal unless they are those of its SHA256SUMS, and no others."""
+    if not (folder / gates.SUMS).is_file():
+        raise Refusal(f"{folder}: expected a packaged release with its {gates.SUMS}, found none: run make package "
                       f"TAG={folder.name}")
-    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    found = {}
-    for number, line in enumerate(lines, 1):
-        if not (match := LINE.fullmatch(line)) or match[2] in found:
-            raise Refusal(f"{folder / SUMS}, line {number}: expected the SHA-256 and the name of another file, found "
-                          f"{line[:80]!r}: run make package TAG={folder.name} again")
-        found[match[2]] = match[1]
-    return found
+    known = gates.recorded(folder)
+    found = {path.name: manifest.sha256(path) if path.is_file() else "" for path in folder.iterdir()}
+    if flaw := gates.hashes(folder, known, found):
+        raise Refusal(flaw)
+    return known
 
 
 def release(folder: Path, tag: str) -> Told:
@@ -244,8 +221,8 @@ def artifact(model: str, told: Told, folder: Path, known: dict[str, str], addres
                       f"{error}: run make package TAG={told['version']} again") from None
     for name in names:
         if name not in known or hashes.get(name, known[name]) != known[name]:
-            raise Refusal(f"{folder}/manifest.json: expected of {model} only files that {SUMS} tells, found {name} "
-                          f"otherwise: run make package TAG={told['version']} again")
+            raise Refusal(f"{folder}/manifest.json: expected of {model} only files that {gates.SUMS} tells, found "
+                          f"{name} otherwise: run make package TAG={told['version']} again")
     if not ADDRESS.fullmatch(f"{address}/{model}"):
         raise Refusal(f"{folder}/manifest.json: expected models with names of small letters, digits, dots and dashes, "
                       f"as registries have them, found {model!r}: rename the folder in models/")

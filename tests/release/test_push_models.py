@@ -373,15 +373,15 @@ def rename_model(folder):
     write_manifest(folder, {**whole, "models": {"../Coconet": whole["models"]["coconet"]}})
 
 
-SUMS_LINE = "SHA256SUMS, line 14: expected the SHA-256 and the name of another file"
+SUMS_LINE = "SHA256SUMS:14: expected a SHA-256, two spaces and another name"
 NO_MANIFEST = "manifest.json: expected what make package writes"
 NO_MODEL = "manifest.json: expected of coconet what make package writes"
 DEFECTS = {
     "flipped": (flip, "coconet-denoiser.npz: expected SHA-256 "),
-    "missing": (lambda folder: (folder / "vampnet.md").unlink(), "vampnet.md: expected this file, which SHA256SUMS"),
-    "extra": (lambda folder: (folder / "notes.txt").touch(), "notes.txt: expected only files that SHA256SUMS tells"),
-    "hidden": (lambda folder: (folder / ".more").touch(), ".more: expected only files that SHA256SUMS tells"),
-    "folder": (replace, "coconet.md: expected a file, found something else"),
+    "missing": (lambda folder: (folder / "vampnet.md").unlink(), "vampnet.md: expected a file, as SHA256SUMS has it"),
+    "extra": (lambda folder: (folder / "notes.txt").touch(), "notes.txt: expected no file that SHA256SUMS"),
+    "hidden": (lambda folder: (folder / ".more").touch(), ".more: expected no file that SHA256SUMS doesn't have"),
+    "folder": (replace, "coconet.md: expected SHA-256"),
     "no sums": (lambda folder: (folder / "SHA256SUMS").unlink(), "expected a packaged release with its SHA256SUMS"),
     "elsewhere": (append(f"{'0' * 64}  ../secret\n"), SUMS_LINE),
     "twice": (append(f"{'0' * 64}  coconet.md\n"), SUMS_LINE),
@@ -405,7 +405,8 @@ DEFECTS = {
 def test_nothing_is_pushed_of_what_is_not_whole(release, proxy, call, defect):
     plant, words = DEFECTS[defect]
     plant(release)
-    refused(call(release, f"{proxy.address}/models"), str(release), words, "make package" * (defect != "strange name"))
+    remedy = "" if defect in ("strange name", "extra", "hidden") else "make package"
+    refused(call(release, f"{proxy.address}/models"), str(release), words, remedy)
     assert not proxy.asked
 
 
