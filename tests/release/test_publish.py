@@ -34,7 +34,7 @@ from tests.release.github import (
 
 TAG = "v1.0.0"
 # Patience for tests: all times in seconds.
-HASTY = {"answering": 1, "receiving": 1, "attempts": 3, "pause": 0.05, "limited": 2, "longest": 4, "between": 0,
+HASTY = {"answering": 2, "receiving": 2, "attempts": 3, "pause": 0.05, "limited": 2, "longest": 4, "between": 0,
          "between_writes": 0}
 CODE = """
 import json, sys

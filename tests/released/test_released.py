@@ -92,6 +92,9 @@ def test_every_model_is_built_from_the_authors_layouts(workplace):
     assert f"checksums/released/ has nothing of {', '.join(MODELS)} yet" in said
     shutil.rmtree(given)
     assert "done in" not in workplace.make("all", "WEIGHTS=released") and workplace.host.asked == []
+    out = workplace.cache.parent / "chorale.mid"
+    workplace.make("play", "MODEL=coconet", "WEIGHTS=released", "IN=models/coconet/samples/old-hundredth.mid", f"OUT={out}")
+    assert out.stat().st_size > 50
     workplace.make("checksums", "WEIGHTS=released", "MODELS=coconet")
     assert "matches" in workplace.make("coconet", "WEIGHTS=released")
     assert "every byte of the released build" in workplace.make("verify", "WEIGHTS=released", "MODELS=coconet")
