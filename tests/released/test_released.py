@@ -93,7 +93,8 @@ def test_every_model_is_built_from_the_authors_layouts(workplace):
     shutil.rmtree(given)
     assert "done in" not in workplace.make("all", "WEIGHTS=released") and workplace.host.asked == []
     out = workplace.cache.parent / "chorale.mid"
-    workplace.make("play", "MODEL=coconet", "WEIGHTS=released", "IN=models/coconet/samples/old-hundredth.mid", f"OUT={out}")
+    workplace.make("play", "MODEL=coconet", "WEIGHTS=released", "IN=models/coconet/samples/old-hundredth.mid",
+                   f"OUT={out}")
     assert out.stat().st_size > 50
     workplace.make("checksums", "WEIGHTS=released", "MODELS=coconet")
     assert "matches" in workplace.make("coconet", "WEIGHTS=released")
