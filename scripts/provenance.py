@@ -88,7 +88,8 @@ def bill(root: Path, release: Told) -> str:
     """A bill of materials as CycloneDX 1.6: models with the hashes of their files, and what their toolchains hold."""
     version = release["version"]
     whole = Component(name="bellfoundry", version=version, type=ComponentType.APPLICATION, bom_ref="bellfoundry")
-    found = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(release, sort_keys=True)))
+    told = {"version": version, "commit": release["commit"], "files": built(release)}  # nothing that was measured
+    found = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(told, sort_keys=True)))
     found.metadata.timestamp = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)  # SOURCE_DATE_EPOCH of scripts/in
     found.metadata.component = whole
     boxes = {name: Component(name=f"bellfoundry-{name}", type=ComponentType.CONTAINER, bom_ref=f"toolchain:{name}",
