@@ -12,6 +12,7 @@ from scripts import command, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
+ARTIFACTS = (".onnx", ".tflite", ".weights")  # by suffix: what is built, not written beside it
 
 
 def file_of(weights: str, model: str) -> Path:
@@ -44,7 +45,7 @@ def verify(weights: str, model: str) -> list[str]:
             flaws.append(f"{name} is not the recorded one: expected SHA-256 {recorded_hash}, found {found}: "
                          f"run make {model} to rebuild it")
     present = {str(path.relative_to(ROOT)) for path in (ROOT / folder / "compose").glob("*.*")
-               if path.suffix in (".onnx", ".tflite", ".weights")}
+               if path.suffix in ARTIFACTS}
     flaws += [f"{name} is not among the recorded: remove it, or record a changed recipe's with make checksums"
               for name in sorted(present - set(expected))]
     for stage in sorted(path.parent for path in (ROOT / folder).glob("*/manifest.json")):

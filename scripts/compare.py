@@ -6,33 +6,23 @@ written to build/compare.md for whoever is to be told. Runs on the machine's own
 alone.
 """
 
-import re
 import sys
 from pathlib import Path
 
-from scripts import command, manifest, recipe
+from scripts import command, gates, manifest, recipe
+from scripts.checksums import ARTIFACTS
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
-SUMS = "SHA256SUMS"
-ARTIFACTS = {".onnx", ".tflite", ".weights"}  # by suffix: what is built, not written beside it
 
 
 def released(folder: Path) -> dict[str, str]:
     """The SHA-256 of each artifact of a release, by its name. Raises Refusal where SHA256SUMS is missing or damaged."""
-    path = folder / SUMS
-    if not path.is_file():
-        raise Refusal(f"RELEASE={folder}: expected a release's {SUMS} in it, found none: get it with gh release "
-                      f"download --pattern {SUMS} --dir {folder}")
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        parts = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not parts:
-            raise Refusal(f"{path}:{number}: expected a SHA-256, two spaces and a name, found {line!r}: download it "
-                          "again")
-        if Path(parts[2]).suffix in ARTIFACTS:
-            found[parts[2]] = parts[1]
-    return found
+    if not (folder / gates.SUMS).is_file():
+        raise Refusal(f"RELEASE={folder}: expected a release's {gates.SUMS} in it, found none: get it with gh release "
+                      f"download --pattern {gates.SUMS} --dir {folder}")
+    recorded = gates.recorded(folder, "download it again")
+    return {name: digest for name, digest in recorded.items() if Path(name).suffix in ARTIFACTS}
 
 
 def built(weights: str) -> dict[str, dict[str, Path]]:

@@ -29,6 +29,7 @@ from scripts.unpack import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 8  # files of a source
+MOST_LISTING = 1 << 24  # bytes of a host's listing, or of a manifest of shards
 
 
 class Way(NamedTuple):
@@ -116,9 +117,9 @@ def bring(way: Way) -> None:
     def read(name: str, url: str) -> bytes:
         if name:
             one(way, File(name, url, {}), lambda count: None)
-            return (way.folder / name).read_bytes()
+            return small(way.folder / name, url)
         with tempfile.TemporaryDirectory(dir=way.folder) as folder:
-            return transfer(way.web, url, Path(folder) / "listing", None, way.patience).partial.read_bytes()
+            return small(transfer(way.web, url, Path(folder) / "listing", None, way.patience).partial, url)
 
     stopping = threading.Event()
     try:
@@ -152,6 +153,14 @@ def bring(way: Way) -> None:
             discard(partial.with_suffix(""))
         raise Refusal(f"{way.folder}: the disk is full: free some space, or set XDG_CACHE_HOME to a folder on another "
                       "disk") from error
+
+
+def small(path: Path, url: str) -> bytes:
+    """The content of a listing. Raises Refusal for one that would fill the memory."""
+    if (size := path.stat().st_size) > MOST_LISTING:
+        raise Refusal(f"{url}: expected a listing of {MOST_LISTING:,} bytes at most, found {size:,}: give the files "
+                      "with SOURCES=folder")
+    return path.read_bytes()
 
 
 def one(way: Way, file: File, tick: Any) -> None:
@@ -210,7 +219,7 @@ def prove(name: str, told: sources.Told, place: Path) -> None:
         hosts.require_shards(place)
     elif told["layout"] == "objects":
         source.files(place, custom)
-    elif not told.get("files"):
+    elif not sources.hashed(told.get("files", {}).get(place.name, {})):
         sources.cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=sources.cache()) as folder:
             out = Path(folder) / name

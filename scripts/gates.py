@@ -114,14 +114,14 @@ def licences(folder: Path, told: dict[str, Any]) -> str | None:
     return None
 
 
-def recorded(folder: Path) -> dict[str, str]:
+def recorded(folder: Path, remedy: str = AGAIN) -> dict[str, str]:
     """The SHA-256 of each file, by its name, as SHA256SUMS has it. Raises Refusal for a line that tells none."""
     found = {}
     for number, line in enumerate((folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         parts = SUM.fullmatch(line)
         if not parts or parts[2] in found:
-            raise Refusal(f"{shown(folder / SUMS)}:{number}: expected a SHA-256, two spaces and another name, found "
-                          f"{line!r}: {AGAIN}")
+            raise Refusal(f"{shown(folder / SUMS)}:{number}: expected a SHA-256, two spaces and "
+                          f"{'another' if parts else 'a'} name, found {line!r}: {remedy}")
         found[parts[2]] = parts[1]
     return found
 

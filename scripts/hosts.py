@@ -15,6 +15,7 @@ from scripts import sources
 from scripts.job import Refusal
 from scripts.unpack import MOST_MEMBERS, outside
 
+MOST_PAGES = 100  # of a listing
 OWN = "LICENCE.txt"  # what a source's folder in the cache holds besides its files
 WIDTHS = {"float32": 4, "int32": 4, "bool": 1, "uint8": 1, "uint16": 2, "float16": 2}  # of TensorFlow.js, in bytes
 
@@ -49,7 +50,7 @@ def archive(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]
     if "listing" not in told or sources.known(told):
         return [File(name, told["url"], {})]
     try:
-        [one] = [one for one in json.loads(read("", told["listing"]))["files"] if one["key"] == name]
+        [one] = [one for one in parsed(read("", told["listing"]))["files"] if one["key"] == name]
         algorithm, _, digest = one["checksum"].partition(":")
         return [File(name, told["url"], {"bytes": int(one["size"]), algorithm: digest})]
     except (ValueError, LookupError, TypeError) as error:
@@ -65,10 +66,16 @@ def objects(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]
     items: list[dict[str, Any]] = []
     asked = {"prefix": prefix}
     try:
-        while asked and len(items) <= MOST_MEMBERS:
-            page = json.loads(read("", f"{told['listing']}?{urlencode(asked)}"))
+        for _ in range(MOST_PAGES):
+            page = parsed(read("", f"{told['listing']}?{urlencode(asked)}"))
             items += page.get("items", [])
-            asked = {"prefix": prefix, "pageToken": page["nextPageToken"]} if "nextPageToken" in page else {}
+            if "nextPageToken" not in page:
+                break
+            asked["pageToken"] = page["nextPageToken"]
+        else:
+            raise ValueError("it has no end")
+        if len(items) > MOST_MEMBERS:
+            raise ValueError("it has too many objects")
         size = sum(int(item["size"]) for item in items)
         found = [File(item["name"].removeprefix(prefix), told["url"] + quote(item["name"].removeprefix(prefix)),
                       {"bytes": int(item["size"]), **{name: b64decode(item[key]).hex() for key, name in
@@ -96,10 +103,18 @@ def shard_sizes(place: object, manifest: bytes) -> dict[tuple[str, ...], int]:
     try:
         return {tuple(map(str, group["paths"])): sum(
             math.prod(weight["shape"]) * WIDTHS[weight.get("quantization", weight)["dtype"]]
-            for weight in group["weights"]) for group in json.loads(manifest)}
+            for weight in group["weights"]) for group in parsed(manifest)}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Refusal(f"{place}: expected TensorFlow.js' manifest of weights, found one that can't be read: fetch it "
                       "again") from error
+
+
+def parsed(content: bytes) -> Any:
+    """What a JSON text says. Raises ValueError where it is none, or nested without end."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def require_shards(folder: Path) -> None:

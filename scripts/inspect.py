@@ -16,7 +16,7 @@ import jinja2
 
 from models.mt3 import weights
 from models.mt3.inputs import HEAD_DIM
-from scripts import command, source, t5x
+from scripts import command, manifest, source, t5x
 from scripts.arrays import Shapes, flaws
 from scripts.inspected import Report, report, section
 from scripts.job import REFUSED, Refusal
@@ -141,7 +141,7 @@ def main() -> int:
     answer = t5x_report(path) if kind == "T5X" else ask(kind, path)
     show(answer)
     if told["html"]:
-        told["html"].write_text(render(answer, f"{kind}={name}"), encoding="utf-8")
+        manifest.write_atomically(told["html"], render(answer, f"{kind}={name}"))
     return 0
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import jsonschema
 import numpy as np
 
-from scripts import card, checksums, command, identity, manifest, provenance, recipe, reference, sources
+from scripts import card, checksums, command, identity, manifest, matrix, provenance, recipe, reference, sources
+from scripts.gates import MOST_BYTES
 from scripts.job import Refusal, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "docs/manifest.schema.json"
-MOST_BYTES = 2**31 - 1  # of an asset, on GitHub
 DIGITS = 2  # of what was measured
 SLACK, SHARE = 4, 0.9  # times the error that was measured, and of the share that was equal: what another CPU may do
 
@@ -153,9 +153,8 @@ def source_of(fetch: Path, described: Told, weights: str) -> Told:
 def toolchains(described: Told) -> Told:
     """The toolchains that a model was made in: the hash of each one's lock, and the image that was pushed, if any."""
     images = tomllib.loads((ROOT / "checksums/images.toml").read_text())
-    names = sorted({described["toolchain"], described.get("exporter", described["toolchain"]), "torch"})
     found = {}
-    for name in names:
+    for name in matrix.toolchains(described):
         lock = manifest.sha256(ROOT / "images" / name / "requirements.lock")
         pushed = images.get(name, {}).get("pushed", {})
         found[name] = {"lock": lock, **({"image": f"{pushed['repository']}@{pushed['manifest']}"}

@@ -22,12 +22,12 @@ from in_toto_attestation.v1.statement import Statement
 from packageurl import PackageURL
 
 from scripts import manifest
+from scripts.checksums import ARTIFACTS
 from scripts.images import SOURCE
 from scripts.job import Refusal
 
 BUILD = f"{SOURCE}/blob/main/docs/verify.md"
 PREDICATE = "https://slsa.dev/provenance/v1"
-OWN = {"onnx", "tflite", "weights"}  # suffixes of what was built, not written beside it
 Told = dict[str, Any]
 
 
@@ -42,7 +42,7 @@ def commit(root: Path) -> str:
 
 def built(release: Told) -> dict[str, Told]:
     """The files of a release that were built."""
-    return {name: file for name, file in release["files"].items() if name.rpartition(".")[2] in OWN}
+    return {name: file for name, file in release["files"].items() if Path(name).suffix in ARTIFACTS}
 
 
 def statement(release: Told) -> str:

@@ -18,9 +18,9 @@ from urllib3.exceptions import HTTPError, IncompleteRead, InvalidHeader, MaxRetr
 from urllib3.util.retry import Retry
 
 from scripts.job import Refusal
+from scripts.unpack import MOST_BYTES
 
 BLOCK = 1 << 16
-MOST_BYTES = 8 * 10**9
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 

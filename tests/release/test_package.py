@@ -265,6 +265,18 @@ def test_a_graph_that_computes_something_else_is_caught_by_its_vector(release, n
     assert status == 1 and "of the original, expected" in said, said
 
 
+def test_the_commands_that_tell_how_to_verify_run(packed):
+    """Those that need neither GitHub nor the authors' files; of the others the verbs and the asset are known."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/verify.md").read_text(), re.DOTALL)
+    [check, attest, rebuild, every, one] = "".join(blocks).splitlines()
+    assert run("bash", "-c", check, cwd=packed).returncode == 0
+    assert (packed / attest.removeprefix("gh attestation verify ").split()[0]).is_file()
+    for command in rebuild.split(" && "):
+        assert run("make", "--dry-run", *command.split()[1:]).returncode == 0, command
+    for command in (every, one):
+        assert tried(packed, *command.removeprefix("python try_it.py").split())[0] == 0
+
+
 # What isn't packed
 
 

@@ -373,7 +373,7 @@ def rename_model(folder):
     write_manifest(folder, {**whole, "models": {"../Coconet": whole["models"]["coconet"]}})
 
 
-SUMS_LINE = "SHA256SUMS:14: expected a SHA-256, two spaces and another name"
+SUMS_LINE = "SHA256SUMS:14: expected a SHA-256, two spaces and a name"
 NO_MANIFEST = "manifest.json: expected what make package writes"
 NO_MODEL = "manifest.json: expected of coconet what make package writes"
 DEFECTS = {
@@ -384,7 +384,7 @@ DEFECTS = {
     "folder": (replace, "coconet.md: expected SHA-256"),
     "no sums": (lambda folder: (folder / "SHA256SUMS").unlink(), "expected a packaged release with its SHA256SUMS"),
     "elsewhere": (append(f"{'0' * 64}  ../secret\n"), SUMS_LINE),
-    "twice": (append(f"{'0' * 64}  coconet.md\n"), SUMS_LINE),
+    "twice": (append(f"{'0' * 64}  coconet.md\n"), SUMS_LINE.replace("a name", "another name")),
     "not text": (append("\0\n"), SUMS_LINE),
     "no manifest": (lambda folder: ((folder / "manifest.json").unlink(), seal(folder)), NO_MANIFEST),
     "no JSON": (lambda folder: write_manifest(folder, "{"), NO_MANIFEST),

@@ -216,10 +216,16 @@ def test_a_name_that_lies_outside_is_refused_before_anything_comes(workplace, na
     assert not list(workplace.cache.parent.rglob("planted"))
 
 
-@pytest.mark.parametrize("listing", [b"<html>", b"{}", b"[]", b'{"items": [{"name": 3}]}', b'{"items": [{}]}', b""])
-def test_a_listing_that_is_none_is_refused(workplace, listing):
+@pytest.mark.parametrize(("listing", "said"), [
+    *((none, "expected a listing of the bucket's objects") for none in (
+        b"<html>", b"[]", b'{"items": [{"name": 3}]}', b'{"items": [{}]}', b"", b"[" * 100_000)),
+    (b"{}", "expected 0 objects"), (b'{"nextPageToken": "again"}', "expected a listing of the bucket's objects"),
+    (b" " * 17_000_000, "expected a listing of 16,777,216 bytes at most"),
+], ids=range(9))
+def test_a_listing_that_is_none_is_refused(workplace, listing, said):
+    """Or one that has no end."""
     workplace.host.faults["/storage/v1/b/mt3/o"] = [says(200, listing)]
-    assert "error: ismir2021 fetch: " in workplace.fetch("ismir2021", "TRUST=first-use", status=2)
+    assert said in workplace.fetch("ismir2021", "TRUST=first-use", status=2)
 
 
 # The edition for browsers, which no recipe takes yet
