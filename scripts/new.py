@@ -25,7 +25,7 @@ from scripts.job import Refusal
 ROOT = Path(__file__).resolve().parent.parent
 STARTER = Path(__file__).parent / "starter"
 NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
-PLAIN = r"\w[\w./-]*"
+PLAIN = r"\w[\w.-]*"
 LAYOUTS = {"legacy": "the folder of a SavedModel", "torch": "a state_dict, .pth, .pt or .safetensors",
            "jax": "Flax's parameters, .msgpack, or a T5X checkpoint"}
 OPSETS = {"legacy": 17, "torch": 20, "jax": 20}
@@ -118,10 +118,11 @@ def new(model: str, path: Path, toolchain: str) -> Path:
     if not path.exists():
         raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
     given = READERS[toolchain](path)
-    for name in [port["name"] for kind in given.ports.values() for port in kind] + given.files:  # they become code
+    names = [port["name"] for kind in given.ports.values() for port in kind]
+    for name in [*names, *(part for file in given.files for part in Path(file).parts)]:  # they become code
         if not re.fullmatch(PLAIN, name):
-            raise Refusal(f"FROM={path}: expected names of letters, digits, dots and dashes, found {name!r}: save it with "
-                          "plain ones")
+            raise Refusal(f"FROM={path}: expected names of letters, digits, dots and dashes, found {name!r}: save it "
+                          "with plain ones")
     shapes = [port["shape"] for port in given.ports["inputs"]]
     axes = list(dict.fromkeys(axis for shape in shapes for axis in shape if isinstance(axis, str)))
     method, about = METHODS[given.kind]
@@ -146,7 +147,7 @@ def write(path: Path, template: Path, told: Mapping[str, Any]) -> None:
     """Fill a starter in."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                      keep_trailing_newline=True)
-    environment.filters["shape"] = lambda port: f"({''.join(f'{axis}, ' for axis in port['shape']).removesuffix(' ')})"
+    environment.filters["shape"] = lambda port: str(tuple(port["shape"])).replace("'", "")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(environment.from_string(template.read_text(encoding="utf-8")).render(told), encoding="utf-8")
 
