@@ -77,7 +77,17 @@ def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a float32 model that computes in float64."""
     wide = onnx.ModelProto.FromString(model.SerializeToString())
-    for tensor in wide.graph.initializer:
+    tensors = list(wide.graph.initializer)
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                tensors.append(attribute.t)
+            elif (node.op_type, attribute.name, attribute.i) == ("Cast", "to", onnx.TensorProto.FLOAT):
+                attribute.i = onnx.TensorProto.DOUBLE
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                array = np.array(onnx.helper.get_attribute_value(attribute), np.float64)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
+    for tensor in tensors:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.CopyFrom(onnx.numpy_helper.from_array(
                 onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

@@ -29,9 +29,6 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
     from scripts import kernels, recipe
 
     told = recipe.read(Path(), model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
     feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
 
     held = {}  # sessions by component and path
@@ -43,6 +40,9 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
             if place not in held:
                 for other in [other for other in held if other[0] != place[0]]:
                     del held[other]
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
                 held[place] = kernels.session(path, model, told, options)
             return held[place].run(None, feeds[work])
         return run

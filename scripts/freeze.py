@@ -51,7 +51,7 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     texts, operators = ((recipe or {}).get(key, {}) for key in ("rewrites", "custom_ops"))
     ops = {node.op for nodes in [frozen.node, *(f.node_def for f in frozen.library.function)] for node in nodes}
     functions = rewrite.functions(ops - set(operators) - set(handlers or {}), texts, opset)
-    taught = {op: rewrite.to_function(op, function, rewrite.place(op, texts)) for op, function in functions.items()}
+    taught = {op: rewrite.to_function(function, rewrite.place(op, texts)) for op, function in functions.items()}
     taught.update({op: rewrite.to_operator(op, told) for op, told in operators.items()})
     taught.update(handlers or {})
     failures = []  # type: List[Refusal]
@@ -73,7 +73,12 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
         model.functions.extend(functions[op] for op in sorted(called))
         model.ir_version = max(model.ir_version, OLDEST_WITH_FUNCTIONS)
     require_standard_ops(model, {op: told["domain"] for op, told in operators.items()})
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise Refusal("expected a valid graph, found one that onnx.checker refuses ({}): look at what was written for "
+                      "{}".format(" ".join(str(error).split())[:300],
+                                  ", ".join(sorted(called | set(handlers or {}))) or "tf2onnx")) from error
     ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]
     if ports != (list(inputs), list(outputs)):
         raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(

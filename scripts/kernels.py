@@ -10,24 +10,43 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from scripts.job import Refusal
 
 NAMES = {"float32": "float", "float64": "double"}  # of dtypes, where onnxruntime-extensions has others
 Kernel = Callable[..., Any]
+_flaws: list[str] = []
+
+
+class Session(onnxruntime.InferenceSession):
+    """One that says which kernel failed: an exception that left a kernel would end the process without a word."""
+
+    def run(self, *given: Any, **named: Any) -> list[Any]:
+        """As its parent's. Raises Refusal where a kernel raised something or returned what the recipe doesn't tell."""
+        _flaws.clear()
+        try:
+            return super().run(*given, **named)
+        finally:
+            if _flaws:
+                raise Refusal(_flaws[0])
 
 
 def session(path: Path, model: str, recipe: dict[str, Any],
             options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU of a file of a model's, with what the recipe's own operators need."""
+    """A session on the CPU of a file of a model's, with what the recipe's own operators need.
+
+    options: new ones, as they are told of the operators.
+    """
     options = options or onnxruntime.SessionOptions()
     if recipe.get("custom_ops"):
-        options.register_custom_ops_library(library(recipe.get("like", model)))
+        place = library(recipe.get("like", model))
         for op, (told, kernel) in of(model, recipe).items():
             register(f"{told['domain']}::{op}", tuple(told["inputs"]), tuple(told["outputs"]),
                      tuple(told.get("attributes", {}).items()), kernel)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        options.register_custom_ops_library(place)  # which tells ONNX Runtime of those that it knows by then
+    return Session(path, options, providers=["CPUExecutionProvider"])
 
 
 def of(model: str, recipe: dict[str, Any]) -> dict[str, tuple[dict[str, Any], Kernel]]:
@@ -58,4 +77,21 @@ def register(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attri
 
     keys = [key for key, _ in attributes]
     onnx_op(op_type=name, inputs=dtypes(inputs), outputs=dtypes(outputs),
-            attrs=dict(zip(keys, dtypes(tuple(kind for _, kind in attributes)))))(kernel)
+            attrs=dict(zip(keys, dtypes(tuple(kind for _, kind in attributes)))))(checked(name, outputs, kernel))
+
+
+def checked(name: str, outputs: tuple[str, ...], kernel: Kernel) -> Kernel:
+    """The kernel, what is wrong with its answers written down; then it answers with arrays of no elements."""
+    def call(*arrays: np.ndarray, **attributes: Any) -> tuple[np.ndarray, ...]:
+        try:
+            returned = kernel(*arrays, **attributes)
+            answers = tuple(map(np.asarray, returned if isinstance(returned, tuple) else (returned,)))
+            if (found := tuple(answer.dtype.name for answer in answers)) == outputs:
+                return answers
+            flaw = f"found {', '.join(found)}"
+        except Exception as error:
+            flaw = f"found {type(error).__name__}: {error}"
+        _flaws.append(f"the kernel of {name}: expected it to return {', '.join(outputs)}, {flaw}: correct it in the "
+                      "model's kernels.py, or the recipe's custom_ops")
+        return tuple(np.zeros(0, dtype) for dtype in outputs)
+    return call

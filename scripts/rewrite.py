@@ -37,10 +37,15 @@ def functions(ops: Iterable[str], texts: Dict[str, str], opset: int) -> Function
         raise Refusal("[rewrites] {} in the recipe: expected an op of TensorFlow's, which has none of this name: make "
                       "inspect lists a graph's".format(unknown[0]))
     found = {op: parsed(op, text, place(op, texts), opset) for op, text in texts.items()}
-    for op in sorted(set(ops) & {path.stem for path in READY.glob("*.txt")} - set(texts)):
+    for op in sorted(set(ops) & ready() - set(texts)):
         text = (READY / (op + ".txt")).read_text(encoding="utf-8")
         found[op] = parsed(op, text, place(op, texts), opset)
     return found
+
+
+def ready() -> Set[str]:
+    """The ops whose texts lie in rewrites/."""
+    return {path.stem for path in READY.glob("*.txt")}
 
 
 def place(op: str, texts: Dict[str, str]) -> str:
@@ -89,7 +94,7 @@ def nodes(of: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
                 yield from nodes(attribute.g.node)
 
 
-def to_function(op: str, function: onnx.FunctionProto, where: str) -> Handler:
+def to_function(function: onnx.FunctionProto, where: str) -> Handler:
     """A handler of tf2onnx's that makes a node of TensorFlow's a call of a function."""
     def handler(graph: Any, node: Any, name: str, args: Any) -> None:
         require_count(where, node, len(function.input), len(function.output))
