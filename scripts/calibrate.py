@@ -39,8 +39,7 @@ class Conv(OpRun):
 
 def operator(name: str, told: dict[str, Any], kernel: Callable[..., Any]) -> type[OpRun]:
     """An operator of the model's own for the evaluator; its kernel gets the dtypes that it is written for."""
-    def run(self, *arrays):
-        attributes = {key: getattr(self, key) for key in told.get("attributes", ())}
+    def run(self, *arrays, **attributes):
         returned = kernel(*(array.astype(dtype) for array, dtype in zip(arrays, told["inputs"])), **attributes)
         returned = returned if isinstance(returned, tuple) else (returned,)
         return tuple(np.asarray(array, np.float64 if dtype == "float32" else dtype)
