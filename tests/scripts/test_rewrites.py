@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from scripts import build, compose, job, manifest, optimize, quantize, recipe, verify
 from tests.conftest import ROOT, copy_tree, run
 
+GUIDE = (ROOT / "docs/rewrites.md").read_text()
+SHOWN = {language: re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL) for language in ("toml", "python")}
 READY = sorted(path.stem for path in (ROOT / "scripts/rewrites").glob("*.txt"))
 EDGES = [0, -0.0, 0.5, -0.5, 1, -1, 2, -2, 3, -3, 1e-30, -1e-30, 1e-8, -1e-8, 1e8, -1e8, 1e30, -1e30, 3.4e38,
          np.inf, -np.inf, np.nan]
@@ -95,12 +99,7 @@ Xlogy = """
 }
 """
 
-[custom_ops.LowerBound]
-about = "the place in a sorted row at which a value would stand"
-domain = "bellfoundry.ops"
-inputs = ["float32", "float32"]
-outputs = ["int32"]
-
+''' + SHOWN["toml"][1] + '''
 [custom_ops.ApproximateEqual]
 about = "whether two numbers are closer than a tolerance"
 domain = "bellfoundry.ops"
@@ -149,10 +148,6 @@ at_most = 0
 method = "none"
 about = "the reference"
 '''
-CLOSER = """<tolerance> (x, y) => (z) {
-    bound = Constant <value_float: float = @tolerance> ()
-    difference = Sub (x, y)  size = Abs (difference)  z = Less (size, bound)
-}"""
 METHODS = {"fp16": "half-weights", "int8": "static-qdq", "bytes": "byte-weights", "columns": "dynamic-columns",
            "blocks": "dynamic-blocks"}
 SMALLER = "".join(f'[variants.{name}]\nmethod = "{method}"\nabout = "smaller"\n' for name, method in METHODS.items())
@@ -171,17 +166,7 @@ from scripts.seeded import seeded_uniform
 def calibration(component):
     yield {"x": seeded_uniform("fixture/calibration", (32, 8))}
 """,
-    "rewrites": """
-def magnitude(graph, nodes):
-    for node in nodes:
-        if node.type == "ComplexAbs" and node.inputs[0].type == "Complex":
-            def made(op, *inputs):
-                return graph.make_node(op, list(inputs), shapes=[graph.get_shape(node.output[0])],
-                                       dtypes=[graph.get_dtype(node.output[0])], skip_conversion=True).output[0]
-            squares = [made("Mul", part, part) for part in node.inputs[0].input]
-            graph.replace_all_inputs(node.output[0], made("Sqrt", made("Add", *squares)))
-    return graph.get_nodes()
-
+    "rewrites": SHOWN["python"][0] + """
 def norm(graph, node, name, args):
     axes = [int(axis) for axis in node.inputs[1].get_tensor_value()]
     told = {"axes": axes, "keepdims": node.get_attr_value("keep_dims")}
@@ -189,15 +174,9 @@ def norm(graph, node, name, args):
     graph.remove_node(name)
     graph.make_node("ReduceL2", node.input[:1], attr=told, name=name, outputs=node.output, shapes=shapes, dtypes=dtypes)
 
-REWRITERS = [magnitude]
-HANDLERS = {"EuclideanNorm": norm}
+HANDLERS["EuclideanNorm"] = norm
 """,
-    "kernels": """
-import numpy as np
-
-def LowerBound(rows, values):
-    return np.stack([np.searchsorted(row, value) for row, value in zip(rows, values)]).astype(np.int32)
-
+    "kernels": "import numpy as np\n" + SHOWN["python"][1] + """
 def ApproximateEqual(x, y, tolerance):
     return np.abs(x - y) < tolerance
 """,
@@ -284,6 +263,11 @@ def test_a_ready_text_answers_as_tensorflow(proofs, op):
     assert not far(found, told["wide"], told["narrow"], least).any()
 
 
+def test_the_guide_names_the_ready_texts():
+    named = re.search(r"need nothing written: ([\w\s,]+)\.", GUIDE)[1]
+    assert re.findall(r"\w+", named) == READY
+
+
 def test_a_text_that_is_off_by_a_millionth_is_seen(proofs):
     told = np.load(proofs / "Erfinv.npz")
     found = answer(proofs, "Erfinv", **numbers("Erfinv"))
@@ -321,56 +305,63 @@ def test_the_inverse_of_the_error_function_is_that(proofs, value, tens):
     assert math.isclose(math.erf(found), x[0], rel_tol=4e-7, abs_tol=1e-37)
 
 
-def converted(tmp_path: Path, *asked: tuple[str, object, int]) -> list[str]:
-    """What converting ends with, for each output port and recipe; the last model is tmp_path/model.onnx."""
-    done = run("scripts/in", "legacy", "python", "-c", CONVERSION, json.dumps(asked), tmp_path / "model.onnx")
+def text(written: str) -> dict[str, dict[str, str]]:
+    return {"rewrites": {"Xlogy": written}}
+
+
+OPERATOR = {"domain": "bellfoundry.ops", "inputs": ["float32", "float32"], "outputs": ["int32"]}
+WRONG = {
+    ("logarithm", 17, "[rewrites] Xlogy in the recipe: expected ONNX's textual syntax, (x, y) => (z) { … }, found "
+                      "in its line 2"): text("(x, y) => (z) {\n z = Neg (Log (y))\n}"),
+    ("logarithm", 17, "expected one function, found 2"): text("(x) => (z) { z = Neg (x) } F (x) => (z) { }"),
+    ("logarithm", 17, "[rewrites] Xlogy in the recipe: expected 2 inputs and 1 outputs, as TensorFlow's node Xlogy "
+                      "has, found 1 and 1"): text("(x) => (z) { z = Neg (x) }"),
+    ("logarithm", 17, "expected 2 inputs and 1 outputs"): text("(x, y) => (z, w) { z = Neg (x) w = Neg (y) }"),
+    ("logarithm", 17, "expected ops of ONNX opset 17, found Gelu"): text("(x, y) => (z) { z = Gelu (x) }"),
+    ("logarithm", 12, "scripts/rewrites/Xlogy.txt: expected ops of ONNX opset 12, found CastLike"): {},
+    ("logarithm", 17, "[rewrites] Xlogy in the recipe: onnx.checker refuses it"): text(
+        "(x, y) => (z) { z = Neg (q) }"),
+    ("logarithm", 17, "onnx.checker refuses"): text("(x, y) => (z) { i = Cast <to = 7> (x) z = Mul (i, y) }"),
+    ("logarithm", 17, "[rewrites] Xlogi in the recipe: expected an op of TensorFlow's"): {
+        "rewrites": {"Xlogi": ""}},
+    ("logarithm", 17, "found side: leave it out"): text("<side> (x, y) => (z) { z = Mul (x, y) }"),
+    ("equal", 17, "[rewrites] ApproximateEqual in the recipe: expected every attribute of TensorFlow's op to be "
+                  "taken, found tolerance left over: begin the text with <tolerance>"): {
+        "rewrites": {"ApproximateEqual": "(x, y) => (z) { z = Less (x, y) }"}},
+    ("equal", 17, "[custom_ops.ApproximateEqual] in the recipe: expected every attribute"): {
+        "custom_ops": {"ApproximateEqual": dict(OPERATOR, outputs=["bool"])}},
+    ("places", 17, "[custom_ops.LowerBound] in the recipe: expected outputs of dtype int64, found int32 at"): {
+        "custom_ops": {"LowerBound": dict(OPERATOR, outputs=["int64"])}},
+    ("places", 17, "expected 2 inputs and 1 outputs"): {
+        "custom_ops": {"LowerBound": dict(OPERATOR, inputs=["float32"])}},
+    ("hurwitz", 17, "for TensorFlow op Zeta: give it a text under [rewrites] in the recipe, or a kernel under "
+                 "[custom_ops.Zeta], as docs/rewrites.md says"): {},
+    ("logarithm", 17, "broken in __main__: expected a rewritten graph, found ValueError: a flaw"): "broken",
+}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> tuple[list[str], Path]:
+    """What each of WRONG ends with, and the model that the guide's text makes."""
+    path = tmp_path_factory.mktemp("converted") / "model.onnx"
+    asked = [(port, written, opset) for (port, opset, _), written in WRONG.items()]
+    asked.append(("equal", tomllib.loads(SHOWN["toml"][0]), 17))
+    done = run("scripts/in", "legacy", "python", "-c", CONVERSION, json.dumps(asked), path)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]), path
 
 
-def test_what_is_written_wrongly_is_named_by_its_key(tmp_path):
-    def text(written):
-        return {"rewrites": {"Xlogy": written}}
-
-    operator = {"domain": "bellfoundry.ops", "inputs": ["float32", "float32"], "outputs": ["int32"]}
-    asked = {
-        ("logarithm", 17, "[rewrites] Xlogy in the recipe: expected ONNX's textual syntax, (x, y) => (z) { … }, found "
-                          "in its line 2"): text("(x, y) => (z) {\n z = Neg (Log (y))\n}"),
-        ("logarithm", 17, "expected one function, found 2"): text("(x) => (z) { z = Neg (x) } F (x) => (z) { }"),
-        ("logarithm", 17, "[rewrites] Xlogy in the recipe: expected 2 inputs and 1 outputs, as TensorFlow's node Xlogy "
-                          "has, found 1 and 1"): text("(x) => (z) { z = Neg (x) }"),
-        ("logarithm", 17, "expected 2 inputs and 1 outputs"): text("(x, y) => (z, w) { z = Neg (x) w = Neg (y) }"),
-        ("logarithm", 17, "expected ops of ONNX opset 17, found Gelu"): text("(x, y) => (z) { z = Gelu (x) }"),
-        ("logarithm", 12, "scripts/rewrites/Xlogy.txt: expected ops of ONNX opset 12, found CastLike"): {},
-        ("logarithm", 17, "[rewrites] Xlogy in the recipe: onnx.checker refuses it"): text(
-            "(x, y) => (z) { z = Neg (q) }"),
-        ("logarithm", 17, "onnx.checker refuses"): text("(x, y) => (z) { i = Cast <to = 7> (x) z = Mul (i, y) }"),
-        ("logarithm", 17, "[rewrites] Xlogi in the recipe: expected an op of TensorFlow's"): {
-            "rewrites": {"Xlogi": ""}},
-        ("logarithm", 17, "found side: leave it out"): text("<side> (x, y) => (z) { z = Mul (x, y) }"),
-        ("equal", 17, "[rewrites] ApproximateEqual in the recipe: expected every attribute of TensorFlow's op to be "
-                      "taken, found tolerance left over: begin the text with <tolerance>"): {
-            "rewrites": {"ApproximateEqual": "(x, y) => (z) { z = Less (x, y) }"}},
-        ("equal", 17, "[custom_ops.ApproximateEqual] in the recipe: expected every attribute"): {
-            "custom_ops": {"ApproximateEqual": dict(operator, outputs=["bool"])}},
-        ("places", 17, "[custom_ops.LowerBound] in the recipe: expected outputs of dtype int64, found int32 at"): {
-            "custom_ops": {"LowerBound": dict(operator, outputs=["int64"])}},
-        ("places", 17, "expected 2 inputs and 1 outputs"): {
-            "custom_ops": {"LowerBound": dict(operator, inputs=["float32"])}},
-        ("hurwitz", 17, "for TensorFlow op Zeta: give it a text under [rewrites] in the recipe, or a kernel under "
-                     "[custom_ops.Zeta], as docs/rewrites.md says"): {},
-        ("logarithm", 17, "broken in __main__: expected a rewritten graph, found ValueError: a flaw"): "broken",
-    }
-    said = converted(tmp_path, *((port, written, opset) for (port, opset, _), written in asked.items()))
-    for (_, _, expected), found in zip(asked, said):
+def test_what_is_written_wrongly_is_named_by_its_key(converted):
+    said, _ = converted
+    for (_, _, expected), found in zip(WRONG, said):
         assert expected in found
 
 
-def test_a_text_takes_attributes_of_tensorflows(tmp_path):
-    assert converted(tmp_path, ("equal", {"rewrites": {"ApproximateEqual": CLOSER}}, 17)) == [""]
-    [found] = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {
+def test_a_text_takes_attributes_of_tensorflows(converted):
+    said, path = converted
+    [found] = onnxruntime.InferenceSession(path).run(None, {
         "x": np.float32([[1, 1, 1]]), "y": np.float32([[1.1, 1.25, 0.8]])})
-    assert found.tolist() == [[True, False, True]]
+    assert said[-1] == "" and found.tolist() == [[True, False, True]]
 
 
 def write(tree: Path, told: str) -> Path:
@@ -477,6 +468,12 @@ def test_what_is_written_is_part_of_the_stages_keys(tree, monkeypatch):
     assert changed("models/fixture/recipe.toml") == []
 
 
+def test_a_release_without_the_kernels_is_not_packed(tree):
+    done = run("make", "package", "MODELS=fixture", cwd=tree)
+    assert done.returncode and "Traceback" not in done.stderr
+    assert "fixture: expected artifacts that any ONNX Runtime runs, found operators of its recipe's own" in done.stderr
+
+
 def test_a_wrong_text_misses_its_gate(tree, monkeypatch):
     write(tree, RECIPE.replace("Log (y)", "Sqrt (y)"))
     told = recipe.read(tree, "fixture")
@@ -498,7 +495,7 @@ def test_a_wrong_text_misses_its_gate(tree, monkeypatch):
     ('domain = "bellfoundry.ops"', 'domain = "com.microsoft"', "domain = ", "expected a domain of your own"),
     ('domain = "bellfoundry.ops"', 'domain = "bellfoundry.rewrites"', "domain = ", "expected a domain of your own"),
     ('inputs = ["float32", "float32"]', 'inputs = ["complex64"]', "inputs = ", "unknown dtype 'complex64'"),
-    ('tolerance = "float32"', 'tolerance = "float16"', "attributes = ", "known are int64, float32, string"),
+    ('tolerance = "float32"', 'tolerance = "float16"', "attributes = { tol", "known are int64, float32, string"),
     ("Xlogy =", "LowerBound =", "[custom_ops.LowerBound]", "has a text under [rewrites] too: leave one of them out"),
     ('about = "the place', 'name = "the place', "name = ", "unknown key 'name' in custom_ops.LowerBound"),
     ('Xlogy = """', 'Xlogy = 1\nXdivy = """', "Xlogy = ", "rewrites.Xlogy must be of type str"),
