@@ -29,18 +29,18 @@ class Stage(NamedTuple):
     name: str
     toolchain: str | None  # None: the model's own
     reads: tuple[str, ...]
-    own: str | None  # the model's module that the stage calls
+    own: tuple[str, ...]  # the model's modules that the stage calls, where it has them
 
 
 STAGES = (
-    Stage("fetch", None, (), "seeded"),
-    Stage("ask", None, ("fetch",), "ask"),
-    Stage("export", None, ("fetch", "ask"), "export"),
-    Stage("optimize", "torch", ("export",), None),
-    Stage("quantize", "torch", ("optimize",), "inputs"),
-    Stage("lite", None, ("fetch", "export"), "lite"),
-    Stage("compose", "torch", ("quantize", "lite", "fetch"), "compose"),
-    Stage("verify", "torch", ("compose", "lite", "export", "ask"), None),
+    Stage("fetch", None, (), ("seeded",)),
+    Stage("ask", None, ("fetch",), ("ask",)),
+    Stage("export", None, ("fetch", "ask"), ("export", "rewrites")),
+    Stage("optimize", "torch", ("export",), ()),
+    Stage("quantize", "torch", ("optimize",), ("inputs", "kernels")),
+    Stage("lite", None, ("fetch", "export"), ("lite",)),
+    Stage("compose", "torch", ("quantize", "lite", "fetch"), ("compose",)),
+    Stage("verify", "torch", ("compose", "lite", "export", "ask"), ("kernels",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -86,7 +86,7 @@ class Build:
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
         code = self.recipe.get("like", self.model)
-        modules = [f"scripts.{stage.name}"] + ([f"models.{code}.{stage.own}"] if stage.own else [])
+        modules = [f"scripts.{stage.name}", *(f"models.{code}.{own}" for own in stage.own)]
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]

@@ -24,11 +24,11 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
 
     What is called is loaded then, and held until another component's turn: large models don't fit side by side.
     """
-    import onnxruntime  # only this side's toolchain has it
+    import onnxruntime  # only this side's toolchain has it, and what reads recipes
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
+    from scripts import kernels, recipe
+
+    told = recipe.read(Path(), model)
     feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
 
     held = {}  # sessions by component and path
@@ -40,7 +40,10 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
             if place not in held:
                 for other in [other for other in held if other[0] != place[0]]:
                     del held[other]
-                held[place] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
+                held[place] = kernels.session(path, model, told, options)
             return held[place].run(None, feeds[work])
         return run
 

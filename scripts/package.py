@@ -31,6 +31,9 @@ Told = dict[str, Any]
 
 def package(models: list[str], weights: str, tag: str) -> Path:
     """Write dist/<tag>/ from verified builds. Raises Refusal where one isn't there or recorded, or a file too large."""
+    if bound := [model for model in models if "custom_ops" in recipe.read(ROOT, model)]:
+        raise Refusal(f"{bound[0]}: expected artifacts that any ONNX Runtime runs, found operators of its recipe's "
+                      "own, whose kernels a release doesn't hold: write them as texts, or name other MODELS")
     commit = provenance.commit(ROOT)
     place = ROOT / "dist" / tag
     partial = place.with_name(f".{tag}.partial")

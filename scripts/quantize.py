@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dyna
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-from scripts import calibrate, graphs, job
+from scripts import calibrate, graphs, job, kernels
 
 # Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
 BLOCK = 64  # weights with a scale of their own: less is finer, and slower
@@ -132,7 +132,9 @@ def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> Non
     """
     model = onnx.load(source)
     batches = list(task.module("inputs").calibration(component))
-    ranges = calibrate.ranges(model, batches, job.progress)
+    operators = [calibrate.operator(op, how, kernel)
+                 for op, (how, kernel) in kernels.of(task.model, task.recipe).items()]
+    ranges = calibrate.ranges(model, batches, job.progress, operators)
     cache = target.with_suffix(".ranges.json")
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, {
         name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}), cache)

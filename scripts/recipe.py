@@ -23,12 +23,17 @@ SCHEMA = {
     "components": {"*": {**PORTS, "stage": str, "variants?": [str]}},
     "steps?": {"*": PORTS},
     "variants": {"*": {"method": str, "instead?": {"*": str}, "about": str, "domain?": str}},
+    "rewrites?": {"*": str},
+    "custom_ops?": {"*": {"domain": str, "about": str, "inputs": [str], "outputs": [str], "attributes?": {"*": str}}},
     "lite?": {"*": {"components": [str], "method": str, "about": str}},
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
+KERNEL_DTYPES = ("float32", "float64", "int32", "int64", "bool")
+ATTRIBUTE_KINDS = ("int64", "float32", "string")
+DOMAIN = re.compile(r"(?!ai\.onnx\b|com\.microsoft\b|bellfoundry\.rewrites$)[a-z]\w*(\.[a-z]\w*)+")  # of one's own
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
 CHECKPOINTS = ("tensorflow", "t5x")
@@ -59,7 +64,8 @@ def read(root: Path, model: str) -> dict[str, Any]:
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, ('like',))}: no other model {other!r}")
     if other:
         recipe = merged(tomllib.loads((root / "models" / other / "recipe.toml").read_text(encoding="utf-8")), recipe)
-    flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root)
+    flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root) or find_unkernelled(
+        recipe, root / "models" / recipe.get("like", model))
     if flaw:
         where, what = flaw
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, where)}: {what}")
@@ -185,9 +191,32 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     return None
 
 
+def find_unkernelled(recipe: dict[str, Any], folder: Path) -> tuple[Where, str] | None:
+    """The first place where a recipe's operators of its own don't fit the kernels in the model's folder."""
+    kernels = folder / "kernels.py"
+    text = kernels.read_text(encoding="utf-8") if kernels.is_file() else ""
+    functions = re.findall(r"^def (\w+)\(", text, re.MULTILINE)
+    for op, told in recipe.get("custom_ops", {}).items():
+        where = ("custom_ops", op)
+        if op in recipe.get("rewrites", {}):
+            return where, f"{op} has a text under [rewrites] too: leave one of them out"
+        if not DOMAIN.fullmatch(told["domain"]):
+            return (*where, "domain"), (f"expected a domain of your own, two words or more with a dot between them, "
+                                        f"found {told['domain']!r}: for instance bellfoundry.ops")
+        for key, known in (("inputs", KERNEL_DTYPES), ("outputs", KERNEL_DTYPES), ("attributes", ATTRIBUTE_KINDS)):
+            named = told.get(key, [])
+            if unknown := [one for one in (named.values() if isinstance(named, dict) else named) if one not in known]:
+                return (*where, key), f"unknown dtype {unknown[0]!r}; known are {', '.join(known)}"
+        if op not in functions:
+            return where, (f"expected a kernel, the function {op} of models/{folder.name}/kernels.py, found "
+                           f"{', '.join(functions) or 'none'}: write def {op}({', '.join(told['inputs'])})")
+    return None
+
+
 def line_of(text: str, where: Where) -> int:
     """The line of a TOML text where a key stands, or the nearest table above it."""
     found, table, counts = 1, (), {}
+    text = re.sub(r'("""|\'\'\').*?\1', lambda string: "\n" * string[0].count("\n"), text, flags=re.DOTALL)
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
             table = tuple(part.strip().strip("\"'") for part in header[2].split("."))
