@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts import checksums, command, manifest, recipe, source, sources
-from scripts.job import REFUSED, Refusal
+from scripts.job import REFUSED, Refusal, module_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE_BYTES = 64 * 10**6
@@ -81,8 +81,8 @@ class Build:
 
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
-        code = self.recipe.get("like", self.model)
-        modules = [f"scripts.{stage.name}"] + ([f"models.{code}.{stage.own}"] if stage.own else [])
+        modules = [f"scripts.{stage.name}"] + (
+            [module_name(self.model, self.recipe, stage.own)] if stage.own else [])
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]

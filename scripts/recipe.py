@@ -31,7 +31,8 @@ DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
-CHECKPOINTS = ("tensorflow", "t5x")
+CHECKPOINTS = ("tensorflow", "t5x", "tfjs")
+EITHER = {"files", "checkpoint"}  # one of them tells how a user's own checkpoint lies
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
 METRICS = ("bytes", "max_error", "mean_error", "p99_error", "snr_db", "equality", "given_max_error", *ARGMAX_METRICS,
@@ -70,7 +71,10 @@ def read(root: Path, model: str) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A recipe that is like another but for its own values, table by table."""
+    """A recipe that is like another but for its own values, table by table; where its own are files, the other's
+    kind of checkpoint doesn't count, nor the other way round."""
+    if not EITHER.isdisjoint(own):
+        base = {key: value for key, value in base.items() if key not in EITHER}
     return {**base, **{key: merged(base[key], value) if isinstance(value, dict) and key in base else value
                        for key, value in own.items()}}
 

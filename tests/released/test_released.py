@@ -262,7 +262,7 @@ def test_shards_that_are_too_short_for_their_manifest_are_refused(workplace, gol
     target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
     (target / "group1-shard2of2").write_bytes(b"short")
     said = download(workplace, "coconet-browser", "--trust", "first-use", status=2)
-    assert "expected 2,213,232 bytes in group1-shard1of2, group1-shard2of2, as the manifest says" in said
+    assert "expected 2,213,232 bytes of weights in group1-shard1of2, group1-shard2of2, found" in said
 
 
 # A user's own archives, and what the record says
