@@ -24,14 +24,20 @@ def write(folder: Path, hyperparameters: Dict[str, Any]) -> None:
 
 
 def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
-    """The stand-in value, float32, of an array: scaled by fan-in, with gains that keep activations steady."""
+    """The stand-in value, float32, of an array: scaled by fan-in, with gains that keep activations steady.
+
+    In the first layer the notes, one pitch in 46, count eight times as much as what tells which are known, so that
+    another note gives other answers.
+    """
     uniform = seeded_uniform("coconetjs/" + name, shape)
     kind = name.rsplit("/", 1)[-1]
-    if kind in ("depthwise_weights", "pointwise_weights", "kernel"):
-        fan_in = np.prod(shape[:2] if kind == "depthwise_weights" else shape[:-1])
-        return uniform * np.float32(np.sqrt(3 / fan_in))
+    if kind == "depthwise_weights":
+        gains = np.where((np.arange(shape[2]) < shape[2] // 2) & name.startswith("model/conv0/"), 8, 1)
+        return uniform * (np.sqrt(3 / (shape[0] * shape[1])) * gains[:, None]).astype(np.float32)
+    if kind in ("pointwise_weights", "kernel"):
+        return uniform * np.float32(np.sqrt(3 / shape[-2]))
     if kind == "gamma":
-        return (1 + np.float32(0.2) * uniform) * np.float32(16 if is_logits else 0.5)
+        return (1 + np.float32(0.2) * uniform) * np.float32(8 if is_logits else 0.7)
     if kind == "popvariance":
         return 1 + np.float32(0.2) * uniform
     assert kind in ("biases", "bias", "beta", "popmean"), kind
