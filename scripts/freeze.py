@@ -38,15 +38,25 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     inputs and outputs are names of graph nodes and become the names of the ONNX
     graph's ports, in this order. Raises Refusal where an op has no ONNX equivalent.
     """
-    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
-    fold_rsqrt(frozen)
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen,
+        constant_graph(session, outputs),
         input_names=[name + ":0" for name in inputs],
         output_names=[name + ":0" for name in outputs],
         opset=opset,
         tensors_to_rename={name + ":0": name for name in list(inputs) + list(outputs)},
     )
+    return checked(model, inputs, outputs)
+
+
+def constant_graph(session: tf.Session, outputs: Sequence[str]) -> tf.GraphDef:
+    """What a session computes its outputs by, its variables' values inside."""
+    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    fold_rsqrt(frozen)
+    return frozen
+
+
+def checked(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A model as a converter wrote it. Raises Refusal where its ops aren't ONNX's, or its ports not those asked for."""
     require_standard_ops(model)
     onnx.checker.check_model(model, full_check=True)
     ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]

@@ -14,7 +14,8 @@ PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int,
 PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
-    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "like?": str,
+    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "routes?": [str],
+    "like?": str,
     "metadata?": {"*": str},
     "sources": {"seeded": {"*": object}, "tiny": {"*": object},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
@@ -27,6 +28,7 @@ SCHEMA = {
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
+ROUTES = ("tfjs",)  # of an export, besides the straight one
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
 LITE_METHODS = ("none", "dynamic-range")
@@ -119,6 +121,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for key in ("toolchain", "exporter"):
         if key in recipe and not (root / "images" / recipe[key] / "requirements.lock").is_file():
             return (key,), f"no toolchain {recipe[key]!r} in images/"
+    if unknown := [route for route in recipe.get("routes", []) if route not in ROUTES]:
+        return ("routes",), f"unknown route {unknown[0]!r}; known are {', '.join(ROUTES)}"
     for name, variant in recipe["variants"].items():
         for method in (variant["method"], *variant.get("instead", {}).values()):
             if method not in METHODS:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
-import onnx
 import tensorflow.compat.v1 as tf
 
 from models.coconet import inputs
 from models.coconet.answers import answers
 from models.coconet.original import build, lib_hparams
 from models.coconet.seeded import PREFIX
-from scripts.freeze import freeze
+from scripts import detour
 from scripts.job import Refusal, progress
 
 OF_TRAINING = re.compile(r"(^|/)(Adam(_1)?|beta[12]_power|learning_rate|global_step)$")
@@ -26,10 +25,7 @@ def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
         load_strictly(session, source)
         progress("converting Magenta's graph, {} layers of {} filters".format(
             hparams.num_layers, hparams.num_filters))
-        ports = recipe["components"]["denoiser"]
-        model = freeze(session, [p["name"] for p in ports["inputs"]], [p["name"] for p in ports["outputs"]],
-                       recipe["opset"])
-        onnx.save(model, str(out / "denoiser.onnx"))
+        detour.write(session, recipe["components"]["denoiser"], recipe, out / "denoiser.onnx")
 
         arrays = answers(session)
     np.savez(str(out / "reference.npz"), **arrays)
