@@ -1,4 +1,4 @@
-"""What the original answers, for reference.npz: Magenta's code with the arrays of a manifest (Python 3.7, TensorFlow 2.4.1)."""
+"""What Magenta's code answers with the arrays of a manifest, for reference.npz (Python 3.7, TensorFlow 2.4.1)."""
 
 from pathlib import Path
 from typing import Any, Dict
