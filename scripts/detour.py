@@ -7,6 +7,7 @@ is gone too then, and its graph lies beside the other as <component>.direct.onnx
 import contextlib
 import io
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -57,7 +58,42 @@ def by_tfjs(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], 
                 empty, opset=opset, tfjs_path=folder + "/tfjs/model.json",
                 input_names=[name + ":0" for name in inputs], output_names=[name + ":0" for name in outputs],
                 tensors_to_rename={name + ":0": name for name in [*inputs, *outputs]})
-        return checked(tf2onnx.optimizer.optimize_graph(graph).make_model("tfjs"), inputs, outputs)
+        model = tf2onnx.optimizer.optimize_graph(graph).make_model("tfjs")
+    return_biases(model.graph)
+    return checked(model, inputs, outputs)
+
+
+def return_biases(graph: onnx.GraphProto) -> None:
+    """Give biases back to their convolutions: bias + (convolution + x), as grappler reorders it, becomes a sum of two.
+
+    Otherwise each such sum would be rounded once more where the graph is quantized.
+    """
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    users = Counter(name for node in graph.node for name in node.input)
+    spent = []
+    for node in graph.node:
+        if node.op_type != "Add" or node.input[0] not in arrays or node.input[1] not in producers:
+            continue
+        (bias, total), inner = node.input, producers[node.input[1]]
+        convolution = producers.get(inner.input[0])
+        if (inner.op_type != "Sum" or len(inner.input) != 2 or users[total] != 1 or users[inner.input[0]] != 1
+                or convolution is None or convolution.op_type != "Conv" or len(convolution.input) != 2):
+            continue
+        values = onnx.numpy_helper.to_array(arrays[bias])
+        if values.shape != (1, arrays[convolution.input[1]].dims[0], 1, 1):
+            continue
+        name = convolution.output[0] + "/bias"
+        graph.initializer.append(onnx.numpy_helper.from_array(values.reshape(-1), name))
+        convolution.input.append(name)
+        node.input[:] = inner.input
+        spent.append(inner)
+    for node in spent:
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def save(frozen: tf.GraphDef, inputs: Sequence[str], outputs: Sequence[str], folder: str) -> None:

@@ -6,7 +6,7 @@ Names come from strangers: each is held to lie inside the source's folder before
 import json
 from base64 import b64decode
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 

@@ -3,7 +3,8 @@
 Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
 loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
 `byte-weights` stores the weights of products and convolutions in 8 bits and widens them when loaded;
-`dynamic-columns` multiplies them in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX Runtime's kernels.
+`dynamic-columns` multiplies those of products in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX
+Runtime's kernels.
 Weights that lie beside a graph lie beside what is made of it.
 """
 

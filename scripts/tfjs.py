@@ -22,8 +22,7 @@ LENGTH = struct.Struct("<I")
 QUANTIZED = {"uint8": ("float32", "int32"), "uint16": ("float32", "int32"), "float16": ("float32",)}  # of which dtypes
 MOST_AXES = 32  # of a NumPy array
 MOST_NUMBERS = 2**40  # of an array, however many of its axes are empty
-MOST_DIGITS = 19
-WHOLE = re.compile(r"-?\d{1,%d}" % MOST_DIGITS)
+WHOLE = re.compile(r"-?\d{1,19}")
 
 
 class Weight(NamedTuple):
@@ -68,7 +67,7 @@ def parsed(content: bytes) -> Any:
 
 def whole(digits: str) -> int:
     if not WHOLE.fullmatch(digits):
-        raise ValueError("no number is {}".format(digits[:MOST_DIGITS]))
+        raise ValueError("no number is {}…".format(digits[:20]))
     return int(digits)
 
 

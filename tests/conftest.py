@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 
 
-def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None,
+        **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output is text, its exit status not yet judged. told: its standard input.
 
     What an outer `make test` told its children isn't passed on; stages run in virtual environments

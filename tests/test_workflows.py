@@ -4,7 +4,6 @@ Nothing runs a workflow here; so each of its steps is a verb that is tested by i
 """
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The network of Coconet's edition for browsers: its layers, and what arrays they have (Python 3.7 and later).
 
-After DEFAULT_SPEC and CoconetConvNet in magenta-js, music/src/coconet/model.ts, and equal to the layers of Magenta's own
+After DEFAULT_SPEC and its network in magenta-js, music/src/coconet/model.ts, and equal to the layers of Magenta's own
 `dilated` architecture with pieces of 32 steps (lib_hparams.py). A manifest of weights says nothing of dilations; how
 many blocks and filters there are, its shapes tell.
 """
@@ -43,7 +43,7 @@ class Layer(NamedTuple):
                 name = "split_{}_{}".format(self.index, part)
                 found[name + "/kernel"] = (self.inputs // self.splits, self.outputs // self.splits)
                 found[name + "/bias"] = (self.outputs // self.splits,)
-        found.update({name: (1, 1, 1, self.outputs) for name in ("gamma", "popmean", "popvariance")})
+        found.update(dict.fromkeys(("gamma", "popmean", "popvariance"), (1, 1, 1, self.outputs)))
         found["beta"] = (self.outputs,)
         return {"{}/{}".format(self.name, name): shape for name, shape in found.items()}
 
@@ -53,7 +53,9 @@ def layers(blocks: int, filters: int) -> List[Layer]:
     found = [Layer(0, 3, (1, 1), INPUTS, filters, 1)]
     for index, dilation in enumerate(BLOCK * blocks, 1):
         found.append(Layer(index, 3, dilation, filters, filters, 1 if index % SPLIT_EVERY else SPLITS))
-    return [*found, Layer(len(found), 2, (1, 1), filters, filters, 1), Layer(len(found) + 1, 2, (1, 1), filters, OUTPUTS, 1)]
+    found.append(Layer(len(found), 2, (1, 1), filters, filters, 1))
+    found.append(Layer(len(found), 2, (1, 1), filters, OUTPUTS, 1))
+    return found
 
 
 def sizes(shapes: Shapes) -> Tuple[int, int]:
