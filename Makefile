@@ -4,12 +4,13 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML SOURCES MIRROR TRUST RELEASE FROM TOOLCHAIN
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
+  SOURCES MIRROR TRUST RELEASE FROM TOOLCHAIN ROUTE
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
 build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"} \
-  $${SOURCES:+--sources "$$SOURCES"} $${MIRROR:+--mirror "$$MIRROR"} $${TRUST:+--trust "$$TRUST"}
+  $${SOURCES:+--sources "$$SOURCES"} $${MIRROR:+--mirror "$$MIRROR"} $${TRUST:+--trust "$$TRUST"} $${ROUTE:+--route "$$ROUTE"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
@@ -24,7 +25,7 @@ help: ## print the verbs
 all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)
 
-$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/
+$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/, ROUTE=tfjs by way of TensorFlow.js
 	@$(build) $@
 
 $(stages): ## every model up to that stage

@@ -46,8 +46,7 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     [custom_ops]; by rewriters, each (graph, nodes) -> nodes on tf2onnx's graph; and by handlers, each
     (graph, node, name, args) for the nodes of an op. Raises Refusal where an op has no ONNX equivalent.
     """
-    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
-    fold_rsqrt(frozen)
+    frozen = constant_graph(session, outputs)
     texts, operators = ((recipe or {}).get(key, {}) for key in ("rewrites", "custom_ops"))
     ops = {node.op for nodes in [frozen.node, *(f.node_def for f in frozen.library.function)] for node in nodes}
     functions = rewrite.functions(ops - set(operators) - set(handlers or {}), texts, opset)
@@ -57,7 +56,7 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     failures = []  # type: List[Refusal]
     domains = sorted({told["domain"] for told in operators.values()} | ({rewrite.DOMAIN} if functions else set()))
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen,
+        constant_graph(session, outputs),
         input_names=[name + ":0" for name in inputs],
         output_names=[name + ":0" for name in outputs],
         opset=opset,
@@ -72,13 +71,30 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     if called:
         model.functions.extend(functions[op] for op in sorted(called))
         model.ir_version = max(model.ir_version, OLDEST_WITH_FUNCTIONS)
-    require_standard_ops(model, {op: told["domain"] for op, told in operators.items()})
+    return checked(model, inputs, outputs, {op: told["domain"] for op, told in operators.items()},
+                   sorted(called | set(handlers or {})))
+
+
+def constant_graph(session: tf.Session, outputs: Sequence[str]) -> tf.GraphDef:
+    """What a session computes its outputs by, its variables' values inside."""
+    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    fold_rsqrt(frozen)
+    return frozen
+
+
+def checked(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str],
+            operators: Optional[Dict[str, str]] = None, written: Sequence[str] = ()) -> onnx.ModelProto:
+    """A model as a converter wrote it. Raises Refusal where its ops aren't ONNX's, or its ports not those asked for.
+
+    operators: by op, the domains of those that it may have besides; written: the ops that were taught, which are to
+    blame for an invalid graph.
+    """
+    require_standard_ops(model, operators)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise Refusal("expected a valid graph, found one that onnx.checker refuses ({}): look at what was written for "
-                      "{}".format(" ".join(str(error).split())[:300],
-                                  ", ".join(sorted(called | set(handlers or {}))) or "tf2onnx")) from error
+                      "{}".format(" ".join(str(error).split())[:300], ", ".join(written) or "tf2onnx")) from error
     ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]
     if ports != (list(inputs), list(outputs)):
         raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(

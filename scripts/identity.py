@@ -16,6 +16,7 @@ def identity(task: Job, component: str, variant: str) -> Dict[str, str]:
         "component": component,
         "variant": variant,
         "weights": task.weights,
+        **({"route": task.recipe["route"]} if "route" in task.recipe else {}),
         "recipe_version": str(task.recipe["version"]),
         "licence": task.recipe["weights_licence"],
         "attribution": task.recipe["attribution"],

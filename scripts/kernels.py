@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from scripts.job import Refusal
+from scripts.job import Refusal, module_name
 
 NAMES = {"float32": "float", "float64": "double"}  # of dtypes, where onnxruntime-extensions has others
 Kernel = Callable[..., Any]
@@ -52,7 +52,7 @@ def session(path: Path, model: str, recipe: dict[str, Any],
 def of(model: str, recipe: dict[str, Any]) -> dict[str, tuple[dict[str, Any], Kernel]]:
     """What the recipe tells of each operator of its own, and its kernel."""
     told = recipe.get("custom_ops", {})
-    module = importlib.import_module(f"models.{recipe.get('like', model)}.kernels") if told else None
+    module = importlib.import_module(module_name(model, recipe, "kernels")) if told else None
     return {op: (how, getattr(module, op)) for op, how in told.items()}
 
 

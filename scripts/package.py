@@ -167,9 +167,11 @@ def toolchains(described: Told) -> Told:
 
 
 def limits(model: str, described: Told) -> str:
-    """What the model's own card says of its limits."""
-    text = (ROOT / "models" / described.get("like", model) / "README.md").read_text(encoding="utf-8")
-    return text.partition("\n## Limits\n")[2].partition("\n## ")[0].strip()
+    """What the model's own card says of its limits, or else that of the model it is like."""
+    cards = [(ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
+             for name in (model, described.get("like", model))]
+    told = (card.partition("\n## Limits\n")[2].partition("\n## ")[0].strip() for card in cards)
+    return next(filter(None, told), "")
 
 
 def changes(tag: str) -> str:

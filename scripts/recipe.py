@@ -14,7 +14,8 @@ PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int,
 PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
-    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "like?": str,
+    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "routes?": [str],
+    "like?": str,
     "metadata?": {"*": str},
     "sources": {"seeded?": {"*": object}, "tiny?": {"*": object}, "bundled?": {"about": str},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
@@ -29,6 +30,7 @@ SCHEMA = {
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
+ROUTES = ("tfjs",)  # of an export, besides the straight one
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
 KERNEL_DTYPES = ("float32", "float64", "int32", "int64", "bool")
@@ -36,7 +38,8 @@ ATTRIBUTE_KINDS = ("int64", "float32", "string")
 DOMAIN = re.compile(r"(?!ai\.onnx\b|com\.microsoft\b|bellfoundry\.rewrites$)[a-z]\w*(\.[a-z]\w*)+")  # of one's own
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
-CHECKPOINTS = ("tensorflow", "t5x")
+CHECKPOINTS = ("tensorflow", "t5x", "tfjs")
+EITHER = {"files", "checkpoint"}  # one of them tells how a user's own checkpoint lies
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
 METRICS = ("bytes", "max_error", "mean_error", "p99_error", "snr_db", "equality", "given_max_error", *ARGMAX_METRICS,
@@ -82,7 +85,10 @@ def kind(recipe: dict[str, Any], asked: str) -> str:
 
 
 def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A recipe that is like another but for its own values, table by table."""
+    """A recipe that is like another but for its own values, table by table; where its own are files, the other's
+    kind of checkpoint doesn't count, nor the other way round."""
+    if not EITHER.isdisjoint(own):
+        base = {key: value for key, value in base.items() if key not in EITHER}
     return {**base, **{key: merged(base[key], value) if isinstance(value, dict) and key in base else value
                        for key, value in own.items()}}
 
@@ -127,6 +133,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for key in ("toolchain", "exporter"):
         if key in recipe and not (root / "images" / recipe[key] / "requirements.lock").is_file():
             return (key,), f"no toolchain {recipe[key]!r} in images/"
+    if unknown := [route for route in recipe.get("routes", []) if route not in ROUTES]:
+        return ("routes",), f"unknown route {unknown[0]!r}; known are {', '.join(ROUTES)}"
     for name, variant in recipe["variants"].items():
         for method in (variant["method"], *variant.get("instead", {}).values()):
             if method not in METHODS:

@@ -30,8 +30,8 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
            rewriters: Sequence[Callable[..., Any]] = ()) -> None:
     """Write the recipe's only component as ONNX, and reference.npz with what the model answers to each feed by case.
 
-    Inputs are cast to the model's own dtypes and outputs back to the recipe's; rewriters: as freeze has them. Raises Refusal where the model's
-    ports aren't the recipe's, or an op has no ONNX equivalent.
+    Inputs are cast to the model's own dtypes and outputs back to the recipe's; rewriters: as freeze has them.
+    Raises Refusal where the model's ports aren't the recipe's, or an op has no ONNX equivalent.
     """
     [(component, described)] = recipe["components"].items()
     model = tf.saved_model.load(str(source))  # kept, as it holds the variables

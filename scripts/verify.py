@@ -24,6 +24,7 @@ from scripts.manifest import sha256
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
+MOST_BY_DETOUR = 2e-5
 # Of a place or a time. Names of nodes and tensors may begin with a slash, as PyTorch writes them; texts may not.
 PLACE = r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|mnt|work|workspace|github|Users)/|[A-Z]:\\)"
 TIME = r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d"
@@ -62,10 +63,29 @@ def verify(task: job.Job) -> None:
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
         artifacts.append({"file": path.name, "beside": [file.name for file in files[1:]], "component": component,
                           "variant": variant, "bytes": size, "measured": measured, "gates": gates})
-    (task.out / "report.json").write_text(json.dumps({"artifacts": artifacts}, indent=1) + "\n")
-    (task.out / "report.md").write_text("\n".join(report(task, artifacts)) + "\n")
+    detours = {component: from_direct(task, component, cases[component]) for component in task.components("export")
+               if (task.inputs["export"] / f"{component}.direct.onnx").is_file()}
+    failures += [f"{component}: {detour_text(error)}" for component, error in detours.items() if error > MOST_BY_DETOUR]
+    told = {"artifacts": artifacts} | ({"detours": detours} if detours else {})
+    (task.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
+    (task.out / "report.md").write_text("\n".join([*report(task, artifacts), *(
+        f"## {component}, by way of {task.recipe['route']}\n\n{detour_text(error)}\n"
+        for component, error in detours.items())]) + "\n")
     if failures:
         raise job.Refusal("; ".join(failures))
+
+
+def from_direct(task: job.Job, component: str, cases: reference.Cases) -> float:
+    """How far at most an export by a detour is from the straight one, in all outputs of all cases."""
+    described, folder = task.recipe["components"][component], task.inputs["export"]
+    pairs = zip(*(by_onnxruntime(folder / f"{component}{way}.onnx", described, cases) for way in ("", ".direct")))
+    error = max(compare(straight, found)["max_error"] for pair in pairs for found, straight in zip(*pair))
+    job.progress(f"{component}: {detour_text(error)}")
+    return error
+
+
+def detour_text(error: float) -> str:
+    return f"by its detour within {error:.2g} of the straight export, must be at most {MOST_BY_DETOUR:g}"
 
 
 def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

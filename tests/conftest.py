@@ -1,5 +1,6 @@
 """Fixtures: finished builds, a copy of the tree to break things in, and the golden data."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its output is text, its exit status not yet judged.
+def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None,
+        **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its output is text, its exit status not yet judged. told: its standard input.
 
     What an outer `make test` told its children isn't passed on; stages run in virtual environments
     unless a test says otherwise.
@@ -26,10 +28,10 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproces
              "SEED", "TEMPERATURE", "STEPS", "TEMPO", "DECODE", "PERIODIC", "UPPER", "PREFIX", "SUFFIX", "DROPOUT",
              "TYPICAL", "SOURCES", "MIRROR", "TRUST", "TAG", "DRY_RUN", "RELEASE", "PLOT", "PTH", "T5X", "TESTS",
              "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS", "SAVED_MODEL", "H5", "FROZEN", "TFJS", "ONNX", "HTML",
-             "FROM", "TOOLCHAIN"}
+             "FROM", "TOOLCHAIN", "ROUTE"}
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, "ENGINE": "venv", **environment},
-                          text=True, capture_output=True, check=False)
+                          text=True, capture_output=True, check=False, input=told)
 
 
 def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
@@ -37,6 +39,27 @@ def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
     done = run("make", "--no-print-directory", *goals, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def npm_installed(locked: Path, name: str) -> Path:
+    """Where npm has installed a folder's package-lock.json: a folder a lock in the cache, as toolchains are."""
+    if not shutil.which("npm"):
+        pytest.skip(f"NO {name.upper()}: npm is not installed")
+    files = [locked / file for file in ("package.json", "package-lock.json")]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellfoundry"
+    place = cache / f"{name}-{hashlib.sha256(files[1].read_bytes()).hexdigest()[:16]}"
+    if not place.is_dir():
+        partial = place.with_name(f"{place.name}.partial.{os.getpid()}")
+        partial.mkdir(parents=True)
+        try:
+            for file in files:
+                shutil.copy(file, partial)
+            done = run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=partial)
+            assert done.returncode == 0, done.stderr
+            partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return place
 
 
 def copy_tree(target: Path) -> Path:
