@@ -64,7 +64,7 @@ extract: ## ONNX=path FROM=tensor,… TO=tensor,… OUT=piece.onnx: a piece of a
 	@ENGINE=venv scripts/in torch python -m scripts.extract --onnx="$$ONNX" --from="$$FROM" --to="$$TO" -- "$$OUT"
 
 bisect: ## MODEL=coconet: the first node of each exported graph whose numbers aren't the original's, or that all agree
-	@$(python) scripts.bisect --weights "$$WEIGHTS" -- "$$MODEL"
+	@ENGINE=venv scripts/in torch python -m scripts.bisect --weights "$$WEIGHTS" --engine "$$ENGINE" -- "$$MODEL"
 
 graph: ## ONNX=path OUT=graph.svg, or MODEL=coconet: graphs as pictures, the latter in build/
 	@ENGINE=venv scripts/in torch python -m scripts.graph --weights "$$WEIGHTS" $${ONNX:+--onnx="$$ONNX"} \

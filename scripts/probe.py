@@ -39,12 +39,30 @@ def place_of(path: Path, model: onnx.ModelProto, build: Path) -> Place | None:
 
 
 def smallest(folder: Path, component: str) -> tuple[str, Arrays] | None:
-    """The case of a build's reference with the fewest numbers: its name, and what each port took or returned."""
+    """The case of a build's reference with the fewest numbers: its name, and what each port took or returned.
+
+    One frame alone, or one sequence, hides what a graph does across frames; such cases are taken where all are such.
+    """
     paths = [path for stage in ("ask", "export") if (path := folder / stage / "reference.npz").is_file()]
     cases = reference.read(paths[0]).get(component, {}) if paths else {}
     if not cases:
         return None
-    return min(cases.items(), key=lambda case: (sum(array.size for array in case[1].values()), case[0]))
+    longest: dict[tuple[str, int], int] = {}
+    for ports in cases.values():
+        for axis, size in axes(ports).items():
+            longest[axis] = max(size, longest.get(axis, 0))
+
+    def rank(case: str) -> tuple[int, int, str]:
+        alone = sum(size <= 1 < longest[axis] for axis, size in axes(cases[case]).items())
+        return alone, sum(array.size for array in cases[case].values()), case
+
+    best = min(cases, key=rank)
+    return best, cases[best]
+
+
+def axes(ports: Arrays) -> dict[tuple[str, int], int]:
+    """The size of every axis of every port."""
+    return {(port, axis): size for port, array in ports.items() for axis, size in enumerate(array.shape)}
 
 
 def made_up(model: onnx.ModelProto) -> Arrays:

@@ -1,0 +1,245 @@
+"""`make bisect MODEL=coconet`: where an exported graph's numbers part from the original's.
+
+The original is asked for the tensors that it shares with the graph of each component and step, on the smallest case of the
+reference (its toolchain runs the model's trace.py); ONNX Runtime is asked for the same tensors of the export, and, if all
+agree, of the optimized graph.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+
+from scripts import command, probe, recipe
+from scripts.inspect_onnx import opened
+from scripts.inspected import shape_text
+from scripts.job import Refusal, progress
+
+ROOT = Path(__file__).resolve().parent.parent
+# Of a tensor's largest value. Unharmed graphs stay within TODO
+TOLERANCE = 1e-3
+LEAST = 1e-5  # added to that value, so that a tensor of zeros isn't held to nothing
+STAGES = ("export", "optimize")
+MOST_AXES = 5  # of a tensor whose orders of axes are tried
+SHOWN = 12
+
+
+class Parting(NamedTuple):
+    """The first tensor that differs."""
+
+    tensor: str
+    error: float  # of its largest value
+    size: float
+    shape: tuple[int, ...] | None  # None where it can't be computed
+    why: str
+
+
+def distance(expected: np.ndarray, found: np.ndarray) -> float | None:
+    """The largest difference as a share of the largest expected value; of whole numbers, the share that differs.
+
+    Layouts may differ: of all orders of axes that give the found shape, the nearest counts. None where only the number of
+    values is the same, and they are others in their own order too: such a tensor was reshaped and can't be compared.
+    Infinity where the number of values differs, or one isn't finite that should be.
+    """
+    if expected.size != found.size:
+        return np.inf
+    orders = itertools.permutations(range(expected.ndim)) if expected.ndim <= MOST_AXES else [range(expected.ndim)]
+    same = [expected.transpose(order) for order in orders
+            if tuple(expected.shape[axis] for axis in order) == found.shape]
+    errors = [apart(one, found) for one in same or [expected.reshape(found.shape)]]
+    return min(errors) if same or min(errors) <= TOLERANCE else None
+
+
+def apart(expected: np.ndarray, found: np.ndarray) -> float:
+    if expected.dtype.kind in "iub":
+        return float(np.mean(expected != found)) if found.size else 0.0
+    wide = expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(wide == found, 0, np.abs(found - wide)).max(initial=0)
+    error = difference / (np.abs(wide).max(initial=0) + LEAST)
+    return float(error) if np.isfinite(error) else np.inf
+
+
+def original(model: str, weights: str, told: dict[str, Any], engine: str, question: dict[str, Any],
+             feed: probe.Arrays) -> probe.Arrays:
+    """What the original has of the question's tensors; runs the model's trace.py in its toolchain."""
+    folder = Path("build") / weights / model
+    partial = folder / ".bisect.partial"
+    shutil.rmtree(ROOT / partial, ignore_errors=True)
+    (ROOT / partial / "asked").mkdir(parents=True)
+    try:
+        (ROOT / partial / "asked/question.json").write_text(json.dumps(question | {"inputs": list(feed)}))
+        np.savez(ROOT / partial / "asked/feed.npz", **{str(number): one for number, one in enumerate(feed.values())})
+        task = {"model": model, "weights": weights, "recipe": told, "checkpoint": None, "out": str(partial),
+                "inputs": {"fetch": str(folder / "fetch"), "asked": str(partial / "asked")}}
+        done = subprocess.run([ROOT / "scripts/in", told["toolchain"], "python", "-m", "scripts.trace"], cwd=ROOT,
+                              input=json.dumps(task), text=True, capture_output=True,
+                              env={**os.environ, "ENGINE": engine}, check=False)
+        if done.returncode:
+            log = folder / "bisect.log"
+            (ROOT / log).write_text(done.stderr, encoding="utf-8")
+            raise Refusal(f"{model}: expected its original to run on the case {question['case']!r}, found that it "
+                          f"doesn't: the whole story is in {log}")
+        with np.load(ROOT / partial / "answers.npz") as answers:
+            return {name: answers[str(number)] for number, name in enumerate(question["tensors"])
+                    if str(number) in answers}
+    finally:
+        shutil.rmtree(ROOT / partial, ignore_errors=True)
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """The tensors of a graph in its order, and the weights that each one's node reads."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {name: [read for read in node.input if read in weights]
+            for node in model.graph.node for name in node.output if name}
+
+
+def compared(path: Path, model: onnx.ModelProto, feed: probe.Arrays, expected: probe.Arrays
+             ) -> tuple[dict[str, float], Parting | None]:
+    """The error of each tensor that agrees, in the graph's order, up to the first that doesn't."""
+    names = [name for name in weights_of(model) if name in expected]
+    errors: dict[str, float] = {}
+    try:
+        session = probe.session(model, path.parent, names)
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise Refusal(f"{path}: expected a graph that ONNX Runtime loads, found one that it doesn't: "
+                      f"{first_line(error)}") from error
+    found, flaw = as_far_as_it_runs(session, feed, names)
+    for name in names:
+        if name not in found:
+            return errors, Parting(name, np.inf, 0, None, flaw)
+        error = distance(expected[name], found[name])
+        if error is not None and not error <= TOLERANCE:
+            size = float(np.abs(expected[name].astype(np.float64)).max(initial=0))
+            why = "" if found[name].size == expected[name].size else f"the original's is {shape_text(expected[name].shape)}"
+            return errors, Parting(name, error, size, found[name].shape, why)
+        if error is not None:
+            errors[name] = error
+    return errors, None
+
+
+def as_far_as_it_runs(session: Any, feed: probe.Arrays, names: Sequence[str]) -> tuple[probe.Arrays, str]:
+    """These tensors, or as many of the first as can be computed, and what ONNX Runtime says of the next."""
+    try:
+        return probe.run(session, feed, names), ""
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        flaw = first_line(error)
+    fine, broken = 0, len(names)
+    while broken - fine > 1:
+        half = (fine + broken) // 2
+        try:
+            probe.run(session, feed, names[:half])
+            fine = half
+        except Exception:
+            broken = half
+    return probe.run(session, feed, names[:fine]) if fine else {}, flaw
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def between(model: onnx.ModelProto, tensor: str, agreeing: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that make a tensor out of those that agree, its own last."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    suspects, waiting, agreeing = [], [tensor], set(agreeing)
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and all(node is not other for other in suspects):
+            suspects.append(node)
+            waiting += [name for name in node.input if name not in agreeing]
+    order = {id(node): number for number, node in enumerate(model.graph.node)}
+    return sorted(suspects, key=lambda node: order[id(node)])
+
+
+def shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def growth(errors: dict[str, float]) -> str:
+    """How large the errors of the agreeing tensors are, and how they grow from the graph's first third to its last."""
+    if not errors:
+        return "none is compared"
+    values, third = list(errors.values()), max(1, len(errors) // 3)
+    worst = max(errors, key=errors.__getitem__)
+    return (f"the largest error is {errors[worst]:.1e} of the tensor's largest value, at {worst}; "
+            f"{max(values[:third]):.1e} in the first third, {max(values[-third:]):.1e} in the last")
+
+
+def tell(stage: str, model: onnx.ModelProto, errors: dict[str, float], parting: Parting | None) -> None:
+    if parting is None:
+        progress(f"  {stage:<9} all {len(errors)} compared tensors agree, of {len(weights_of(model))}: {growth(errors)}")
+        return
+    nodes = between(model, parting.tensor, errors)
+    last, weights = nodes[-1], weights_of(model)
+    read = list(dict.fromkeys(name for node in nodes for output in node.output for name in weights.get(output, [])))
+    what = ("can't be computed" if parting.shape is None else
+            f"{shape_text(parting.shape)}, is off by {parting.error:.2g} of the largest value, {parting.size:.3g}")
+    progress(f"  {stage:<9} parts from the original at the node {last.name or '(no name)'} ({last.op_type}): its tensor "
+             f"{parting.tensor} {what}{'; ' + parting.why if parting.why else ''}")
+    progress(f"            before it, {len(errors)} compared tensors agree: {growth(errors)}")
+    others = [f"{node.name or node.output[0]} ({node.op_type})" for node in nodes[:-1]]
+    if others:
+        progress(f"            it or what lies between it and them is wrong: {shown(others)}")
+    progress(f"            weights read there: {shown(read) or 'none'}")
+
+
+def bisect(model: str, weights: str, engine: str) -> bool:
+    """Whether every compared tensor of a model agrees; prints a line or more a graph."""
+    told, folder = recipe.read(ROOT, model), ROOT / "build" / weights / model
+    own = f"models/{told.get('like', model)}/trace.py"
+    if not (ROOT / own).is_file():
+        raise Refusal(f"{own}: expected a function trace(source, recipe, question) that returns what the original has of "
+                      "the graph's tensors, found none: add it, scripts/trace.py says how")
+    names = [name for name, one in told["components"].items() if one["stage"] == "export"] + list(told.get("steps", {}))
+    agreed = True
+    for name in names:
+        graphs = {stage: folder / stage / f"{name}.onnx" for stage in STAGES}
+        if missing := [path for path in graphs.values() if not path.is_file()]:
+            setting = "CHECKPOINT=path" if weights == "custom" else f"WEIGHTS={weights}"
+            raise Refusal(f"{missing[0].relative_to(ROOT)}: expected a build's graph, found none: run make {model} "
+                          f"{setting} first")
+        agreed &= bisect_component(model, weights, told, engine, name, graphs)
+    return agreed
+
+
+def bisect_component(model: str, weights: str, told: dict[str, Any], engine: str, name: str,
+                     graphs: dict[str, Path]) -> bool:
+    export = opened(graphs["export"])
+    case, arrays = (probe.smallest(ROOT / "build" / weights / model, name)
+                    or (probe.MADE_UP, probe.made_up(export)))
+    ports = [port.name for port in export.graph.input]
+    feed = {port: arrays[port] for port in ports}
+    question = {"component": name, "case": case, "tensors": weights_of(export)}
+    expected = original(model, weights, told, engine, question, feed)
+    expected |= {port: array for port, array in arrays.items() if port not in ports}
+    progress(f"{model} {name}, {weights} weights, {case if case == probe.MADE_UP else f'case {case!r}'}")
+    for stage, path in graphs.items():
+        graph = opened(path)
+        errors, parting = compared(path, graph, feed, expected)
+        tell(stage, graph, errors, parting)
+        if parting:
+            return False
+    return True
+
+
+def main() -> int:
+    parser = command.Parser(prog="scripts.bisect", description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="seeded")
+    parser.add_argument("--engine", default="")
+    parser.add_argument("model", metavar="MODEL", nargs="?", default="")
+    asked = parser.parse_args()
+    with command.alone(ROOT / "build"):
+        return 0 if bisect(asked.model, asked.weights, asked.engine or "auto") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
