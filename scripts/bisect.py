@@ -1,8 +1,8 @@
 """`make bisect MODEL=coconet`: where an exported graph's numbers part from the original's.
 
-The original is asked for the tensors that it shares with the graph of each component and step, on the smallest case of the
-reference (its toolchain runs the model's trace.py); ONNX Runtime is asked for the same tensors of the export, and, if all
-agree, of the optimized graph.
+The original is asked for the tensors that it shares with the graph of each component and step, on a small case of the
+reference (its toolchain runs the model's trace.py); ONNX Runtime is asked for the same tensors of the export, and, if
+all agree, of the optimized graph.
 """
 
 import itertools
@@ -24,7 +24,8 @@ from scripts.inspected import shape_text
 from scripts.job import Refusal, progress
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of a tensor's largest value. Unharmed graphs stay within TODO
+# Of a tensor's largest value. Measured on unharmed graphs, tiny and seeded: within 1e-5 everywhere, but for MT3's
+# spectrogram, 2e-4, logarithms of next to nothing. One number of a weight off by its own size shows from 1e-2 on.
 TOLERANCE = 1e-3
 LEAST = 1e-5  # added to that value, so that a tensor of zeros isn't held to nothing
 STAGES = ("export", "optimize")
@@ -45,8 +46,8 @@ class Parting(NamedTuple):
 def distance(expected: np.ndarray, found: np.ndarray) -> float | None:
     """The largest difference as a share of the largest expected value; of whole numbers, the share that differs.
 
-    Layouts may differ: of all orders of axes that give the found shape, the nearest counts. None where only the number of
-    values is the same, and they are others in their own order too: such a tensor was reshaped and can't be compared.
+    Layouts may differ: of all orders of axes that give the found shape, the nearest counts. None where only the number
+    of values is the same, and they are others in their own order too: it was reshaped and can't be compared.
     Infinity where the number of values differs, or one isn't finite that should be.
     """
     if expected.size != found.size:
@@ -68,29 +69,44 @@ def apart(expected: np.ndarray, found: np.ndarray) -> float:
     return float(error) if np.isfinite(error) else np.inf
 
 
-def original(model: str, weights: str, told: dict[str, Any], engine: str, question: dict[str, Any],
-             feed: probe.Arrays) -> probe.Arrays:
-    """What the original has of the question's tensors; runs the model's trace.py in its toolchain."""
+class Asked(NamedTuple):
+    """What is asked about a component."""
+
+    case: str
+    feed: probe.Arrays
+    answered: probe.Arrays  # the outputs, as the reference has them
+    tensors: dict[str, list[str]]  # of the export, and the weights that each one's node reads
+
+
+def originals(model: str, weights: str, told: dict[str, Any], engine: str, asked: dict[str, Asked]
+              ) -> dict[str, probe.Arrays]:
+    """What the original has of the tensors of each component; runs the model's trace.py in its toolchain."""
     folder = Path("build") / weights / model
-    partial = folder / ".bisect.partial"
+    partial, log = folder / ".bisect.partial", folder / "bisect.log"
     shutil.rmtree(ROOT / partial, ignore_errors=True)
     (ROOT / partial / "asked").mkdir(parents=True)
     try:
-        (ROOT / partial / "asked/question.json").write_text(json.dumps(question | {"inputs": list(feed)}))
-        np.savez(ROOT / partial / "asked/feed.npz", **{str(number): one for number, one in enumerate(feed.values())})
+        for name, one in asked.items():
+            path = ROOT / partial / "asked" / name
+            path.with_suffix(".json").write_text(json.dumps({
+                "component": name, "case": one.case, "tensors": one.tensors, "inputs": list(one.feed)}))
+            np.savez(path.with_suffix(".npz"), **{str(number): array for number, array in enumerate(one.feed.values())})
         task = {"model": model, "weights": weights, "recipe": told, "checkpoint": None, "out": str(partial),
                 "inputs": {"fetch": str(folder / "fetch"), "asked": str(partial / "asked")}}
-        done = subprocess.run([ROOT / "scripts/in", told["toolchain"], "python", "-m", "scripts.trace"], cwd=ROOT,
-                              input=json.dumps(task), text=True, capture_output=True,
-                              env={**os.environ, "ENGINE": engine}, check=False)
+        with (ROOT / log).open("w", encoding="utf-8") as errors:
+            done = subprocess.run([ROOT / "scripts/in", told["toolchain"], "python", "-m", "scripts.trace"], cwd=ROOT,
+                                  input=json.dumps(task), text=True, stdout=subprocess.DEVNULL, stderr=errors,
+                                  env={**os.environ, "ENGINE": engine}, check=False)
         if done.returncode:
-            log = folder / "bisect.log"
-            (ROOT / log).write_text(done.stderr, encoding="utf-8")
-            raise Refusal(f"{model}: expected its original to run on the case {question['case']!r}, found that it "
+            raise Refusal(f"{model}: expected its original to run on the cases of its reference, found that it "
                           f"doesn't: the whole story is in {log}")
-        with np.load(ROOT / partial / "answers.npz") as answers:
-            return {name: answers[str(number)] for number, name in enumerate(question["tensors"])
-                    if str(number) in answers}
+        (ROOT / log).unlink()
+        found = {}
+        for name, one in asked.items():
+            with np.load(ROOT / partial / f"{name}.npz") as answers:
+                found[name] = {tensor: answers[str(number)] for number, tensor in enumerate(one.tensors)
+                               if str(number) in answers} | one.answered
+        return found
     finally:
         shutil.rmtree(ROOT / partial, ignore_errors=True)
 
@@ -119,7 +135,8 @@ def compared(path: Path, model: onnx.ModelProto, feed: probe.Arrays, expected: p
         error = distance(expected[name], found[name])
         if error is not None and not error <= TOLERANCE:
             size = float(np.abs(expected[name].astype(np.float64)).max(initial=0))
-            why = "" if found[name].size == expected[name].size else f"the original's is {shape_text(expected[name].shape)}"
+            same = found[name].size == expected[name].size
+            why = "" if same else f"the original's is {shape_text(expected[name].shape)}"
             return errors, Parting(name, error, size, found[name].shape, why)
         if error is not None:
             errors[name] = error
@@ -176,15 +193,16 @@ def growth(errors: dict[str, float]) -> str:
 
 def tell(stage: str, model: onnx.ModelProto, errors: dict[str, float], parting: Parting | None) -> None:
     if parting is None:
-        progress(f"  {stage:<9} all {len(errors)} compared tensors agree, of {len(weights_of(model))}: {growth(errors)}")
+        progress(f"  {stage:<9} all {len(errors)} compared tensors agree, of {len(weights_of(model))}: "
+                 f"{growth(errors)}")
         return
     nodes = between(model, parting.tensor, errors)
     last, weights = nodes[-1], weights_of(model)
     read = list(dict.fromkeys(name for node in nodes for output in node.output for name in weights.get(output, [])))
     what = ("can't be computed" if parting.shape is None else
             f"{shape_text(parting.shape)}, is off by {parting.error:.2g} of the largest value, {parting.size:.3g}")
-    progress(f"  {stage:<9} parts from the original at the node {last.name or '(no name)'} ({last.op_type}): its tensor "
-             f"{parting.tensor} {what}{'; ' + parting.why if parting.why else ''}")
+    progress(f"  {stage:<9} parts from the original at the node {last.name or '(no name)'} ({last.op_type}): its "
+             f"tensor {parting.tensor} {what}{'; ' + parting.why if parting.why else ''}")
     progress(f"            before it, {len(errors)} compared tensors agree: {growth(errors)}")
     others = [f"{node.name or node.output[0]} ({node.op_type})" for node in nodes[:-1]]
     if others:
@@ -197,34 +215,34 @@ def bisect(model: str, weights: str, engine: str) -> bool:
     told, folder = recipe.read(ROOT, model), ROOT / "build" / weights / model
     own = f"models/{told.get('like', model)}/trace.py"
     if not (ROOT / own).is_file():
-        raise Refusal(f"{own}: expected a function trace(source, recipe, question) that returns what the original has of "
-                      "the graph's tensors, found none: add it, scripts/trace.py says how")
+        raise Refusal(f"{own}: expected a function trace(source, recipe, question) that returns what the original has "
+                      "of the graph's tensors, found none: add it, scripts/trace.py says how")
     names = [name for name, one in told["components"].items() if one["stage"] == "export"] + list(told.get("steps", {}))
-    agreed = True
-    for name in names:
-        graphs = {stage: folder / stage / f"{name}.onnx" for stage in STAGES}
-        if missing := [path for path in graphs.values() if not path.is_file()]:
-            setting = "CHECKPOINT=path" if weights == "custom" else f"WEIGHTS={weights}"
-            raise Refusal(f"{missing[0].relative_to(ROOT)}: expected a build's graph, found none: run make {model} "
-                          f"{setting} first")
-        agreed &= bisect_component(model, weights, told, engine, name, graphs)
-    return agreed
+    paths = {name: {stage: folder / stage / f"{name}.onnx" for stage in STAGES} for name in names}
+    if missing := [path for one in paths.values() for path in one.values() if not path.is_file()]:
+        setting = "CHECKPOINT=path" if weights == "custom" else f"WEIGHTS={weights}"
+        raise Refusal(f"{missing[0].relative_to(ROOT)}: expected a build's graph, found none: run make {model} "
+                      f"{setting} first")
+    asked = {name: question(folder, name, opened(paths[name]["export"])) for name in names}
+    expected = originals(model, weights, told, engine, asked)
+    verdicts = [agrees(f"{model} {name}, {weights} weights", paths[name], asked[name], expected[name])
+                for name in names]
+    return all(verdicts)
 
 
-def bisect_component(model: str, weights: str, told: dict[str, Any], engine: str, name: str,
-                     graphs: dict[str, Path]) -> bool:
-    export = opened(graphs["export"])
-    case, arrays = (probe.smallest(ROOT / "build" / weights / model, name)
-                    or (probe.MADE_UP, probe.made_up(export)))
+def question(folder: Path, name: str, export: onnx.ModelProto) -> Asked:
+    case, arrays = probe.smallest(folder, name) or (probe.MADE_UP, probe.made_up(export))
     ports = [port.name for port in export.graph.input]
-    feed = {port: arrays[port] for port in ports}
-    question = {"component": name, "case": case, "tensors": weights_of(export)}
-    expected = original(model, weights, told, engine, question, feed)
-    expected |= {port: array for port, array in arrays.items() if port not in ports}
-    progress(f"{model} {name}, {weights} weights, {case if case == probe.MADE_UP else f'case {case!r}'}")
-    for stage, path in graphs.items():
+    return Asked(case, {port: arrays[port] for port in ports},
+                 {port: array for port, array in arrays.items() if port not in ports}, weights_of(export))
+
+
+def agrees(title: str, paths: dict[str, Path], asked: Asked, expected: probe.Arrays) -> bool:
+    """Whether a component's graphs agree with the original; the later ones are held against it while they do."""
+    progress(f"{title}, {asked.case if asked.case == probe.MADE_UP else f'case {asked.case!r}'}")
+    for stage, path in paths.items():
         graph = opened(path)
-        errors, parting = compared(path, graph, feed, expected)
+        errors, parting = compared(path, graph, asked.feed, expected)
         tell(stage, graph, errors, parting)
         if parting:
             return False
@@ -238,7 +256,10 @@ def main() -> int:
     parser.add_argument("model", metavar="MODEL", nargs="?", default="")
     asked = parser.parse_args()
     with command.alone(ROOT / "build"):
-        return 0 if bisect(asked.model, asked.weights, asked.engine or "auto") else 1
+        if bisect(asked.model, asked.weights, asked.engine or "auto"):
+            return 0
+    print(f"error: {asked.model}: graphs part from the original, see above", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

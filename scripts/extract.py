@@ -1,11 +1,12 @@
 """`make extract ONNX=path FROM=tensor,… TO=tensor,… OUT=piece.onnx`: a piece of a graph that runs alone.
 
-The piece holds the nodes between the tensors, and the weights that they read: inside, or beside it where the graph's own
-are. It is checked, loaded in ONNX Runtime, and, if the graph is of a build, run on what the whole graph has at these
-tensors on a case of the reference: piece.npz holds them, and the piece alone must return them.
+The piece holds the nodes between the tensors, and the weights that they read: inside, or beside it where the graph's
+own are. It is checked, loaded in ONNX Runtime, and, if the graph is of a build, run on what the whole graph has at
+these tensors on a case of the reference: piece.npz holds them, and the piece alone must return them.
 """
 
 import difflib
+import math
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from scripts import command, graphs, probe
-from scripts.inspect_onnx import all_tensors, opened, type_of
+from scripts.inspect_onnx import all_tensors, bits, opened, type_of
 from scripts.inspected import shape_text, totals
 from scripts.job import Refusal, progress
 
@@ -56,22 +57,22 @@ def cut(model: onnx.ModelProto, starts: Sequence[str], ends: Sequence[str]) -> l
         if name in starts:
             continue
         if name in inputs:
-            raise Refusal(f"TO={end}: expected a tensor that FROM alone decides, found one that needs the graph's input "
-                          f"{name} too: add it to FROM, or a tensor that lies between")
+            raise Refusal(f"TO={end}: expected a tensor that FROM alone decides, found one that needs the graph's "
+                          f"input {name} too: add it to FROM, or a tensor that lies between")
         needed.add(id(makers[name]))
         waiting += [(read, end) for read in reads(makers[name])]
     for name in starts:
         if name not in seen:
-            raise Refusal(f"TO={','.join(ends)}: expected tensors that can be reached from {name}, found none that needs "
-                          "it: leave it out of FROM, or name a tensor behind it")
+            raise Refusal(f"TO={','.join(ends)}: expected tensors that can be reached from {name}, found none that "
+                          "needs it: leave it out of FROM, or name a tensor behind it")
     return [node for node in graph.node if id(node) in needed]
 
 
 def unknown(model: onnx.ModelProto, variable: str, name: str, known: list[str], weight: bool) -> Refusal:
     """The sentence about a tensor that a piece can't begin or end with."""
     if weight:
-        return Refusal(f"{variable}={name}: expected a tensor that the graph computes, found a weight: it comes with the "
-                       "nodes that read it")
+        return Refusal(f"{variable}={name}: expected a tensor that the graph computes, found a weight: it comes with "
+                       "the nodes that read it")
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH and name in inner_names(attribute.g):
@@ -113,7 +114,8 @@ def types(model: onnx.ModelProto, folder: Path, names: Sequence[str]) -> dict[st
         told = {port.name: port for port in probe.session(model, folder, lacking).get_outputs()}
         for name in lacking:
             if told[name].type not in DTYPES:
-                raise Refusal(f"{name}: expected a tensor of numbers, found {told[name].type}: name one before or behind")
+                raise Refusal(f"{name}: expected a tensor of numbers, found {told[name].type}: name one before or "
+                              "behind it")
             known[name] = onnx.helper.make_tensor_value_info(name, DTYPES[told[name].type], told[name].shape)
     return {name: known[name] for name in names}
 
@@ -139,11 +141,14 @@ def take_in(tensor: onnx.TensorProto, folder: Path) -> None:
     if not tensor.external_data:
         return
     place = {entry.key: entry.value for entry in tensor.external_data}
-    path = folder / place["location"]
-    length = int(place.get("length") or
-                 np.prod(tensor.dims, dtype=np.int64) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    start = int(place.get("offset") or 0)
-    if not path.is_file() or path.stat().st_size < start + length:
+    try:
+        path = folder / place["location"]
+        length = int(place.get("length") or math.prod(tensor.dims) * bits(tensor.data_type) // 8)
+        start = int(place.get("offset") or 0)
+    except (KeyError, ValueError) as error:
+        raise Refusal(f"{tensor.name}: expected a file, an offset and a length, found {place}: the graph is damaged, "
+                      "fetch or save it again") from error
+    if not path.is_file() or start < 0 or not 0 <= length <= path.stat().st_size - start:
         raise Refusal(f"{path}: expected the {length:,} bytes of {tensor.name} from byte {start:,}, found "
                       f"{'a shorter file' if path.is_file() else 'none'}: put the graph's weights beside it, whole")
     with path.open("rb") as file:
@@ -203,9 +208,9 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def extract(path: Path, starts: Sequence[str], ends: Sequence[str], out: Path) -> None:
     model = opened(path)
     piece = piece_of(model, path, starts, ends)
-    count = len(piece.graph.initializer)
-    told = totals("weights", count, sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in piece.graph.initializer),
-                  sum(len(tensor.raw_data) for tensor in piece.graph.initializer))
+    weights = piece.graph.initializer
+    told = totals("weights", len(weights), sum(math.prod(tensor.dims) for tensor in weights),
+                  sum(math.prod(tensor.dims) * bits(tensor.data_type) // 8 for tensor in weights))
     case = recorded(model, path, [*starts, *ends])
     tensors = case[1] if case else {}
     partial = out.with_name(f".{out.name}.partial")
@@ -218,7 +223,7 @@ def extract(path: Path, starts: Sequence[str], ends: Sequence[str], out: Path) -
             save_arrays((partial / out.name).with_suffix(".npz"), tensors)
         for stale in (out.with_suffix(graphs.BESIDE), out.with_suffix(".npz")):
             stale.unlink(missing_ok=True)
-        for file in sorted(partial.iterdir(), key=lambda file: file.suffix == out.suffix):  # the graph when all is there
+        for file in sorted(partial.iterdir(), key=lambda file: file.suffix == out.suffix):  # the graph as the last
             os.replace(file, out.with_name(file.name))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -255,7 +260,8 @@ def checked(parser: command.Parser) -> tuple[Path, list[str], list[str], Path]:
     beside = [path.with_name(name) for name in [graphs.beside(opened(path))] if name]
     if any(target.exists() and target.samefile(one) for target in (out, out.with_suffix(graphs.BESIDE))
            for one in (path, *beside) if one.exists()):
-        raise Refusal(f"OUT={asked.out}: expected another file than ONNX and its weights, found the same: name a new one")
+        raise Refusal(f"OUT={asked.out}: expected another file than ONNX and its weights, found the same: name a new "
+                      "one")
     return path, names["FROM"], names["TO"], out
 
 

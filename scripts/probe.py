@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from scripts import graphs, reference
-from scripts.inspect_onnx import all_graphs
-from scripts.job import Refusal
+from scripts import reference
 from scripts.seeded import seeded_uniform
 
 MADE_UP = "made-up numbers"  # the case of a step that the reference tells nothing of

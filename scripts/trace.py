@@ -1,11 +1,13 @@
 """What a model's original computes inside, in its own toolchain (Python 3.7 and later), for `make bisect`.
 
-The model's trace.py has a function trace(source, recipe, question) → arrays by tensor: of the tensors that an ONNX graph
-has, those that the original has too, in whatever order of axes. Told as stages are; inputs are `fetch` and `asked`, a
-folder with question.json and feed.npz; answers go to answers.npz, which numbers the tensors as the question does.
+The model's trace.py has a function trace(source, recipe, question) → arrays by tensor: of the tensors that an ONNX
+graph has, those that the original has too, in whatever order of axes. Told as stages are, with the inputs `fetch` and
+`asked`: a folder with <component>.json and <component>.npz, what is asked and fed. Writes <component>.npz for each,
+which numbers the tensors as they were asked for.
 """
 
 import json
+from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 import numpy as np
@@ -20,14 +22,19 @@ class Question(NamedTuple):
     tensors: Dict[str, List[str]]  # what is asked for, and the weights that each one's node reads
 
 
-def trace(task: job.Job) -> None:
-    told = json.loads((task.inputs["asked"] / "question.json").read_text(encoding="utf-8"))
-    with np.load(str(task.inputs["asked"] / "feed.npz")) as arrays:
+def read(path: Path) -> Question:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    with np.load(str(path.with_suffix(".npz"))) as arrays:
         feed = {name: arrays[str(number)] for number, name in enumerate(told.pop("inputs"))}
-    question = Question(feed=feed, **told)
-    found = task.module("trace").trace(task.inputs["fetch"], task.recipe, question)
-    np.savez(str(task.out / "answers.npz"), **{
-        str(number): found[name] for number, name in enumerate(question.tensors) if name in found})
+    return Question(feed=feed, **told)
+
+
+def trace(task: job.Job) -> None:
+    for path in sorted(task.inputs["asked"].glob("*.json")):
+        question = read(path)
+        found = task.module("trace").trace(task.inputs["fetch"], task.recipe, question)
+        np.savez(str(task.out / (path.stem + ".npz")), **{
+            str(number): found[name] for number, name in enumerate(question.tensors) if name in found})
 
 
 if __name__ == "__main__":

@@ -37,13 +37,13 @@ def test_bake_builds_every_image():
 
 def test_what_runs_on_python_3_7_compiles_there():
     modules = [f"models/{model}/{name}.py" for model, names in {
-        "coconet": ("bench", "export", "inputs", "original", "seeded"),
-        "groovae": ("bench", "export", "inputs", "lite", "network", "original", "seeded", "source"),
+        "coconet": ("bench", "export", "inputs", "original", "seeded", "trace"),
+        "groovae": ("bench", "export", "inputs", "lite", "network", "original", "seeded", "source", "trace"),
     }.items() for name in names]
     modules += [f"scripts/{name}.py" for name in (
-        "contestant", "export", "fetch", "freeze", "identity", "job", "lite", "reference", "seeded", "source",
-        "unpack", "inspect_graph", "inspect_handlers", "inspect_keras", "inspect_tensorflow", "inspect_tfjs",
-        "inspect_translate", "inspected")]
+        "contestant", "export", "fetch", "freeze", "identity", "job", "lite", "reference", "seeded", "session",
+        "source", "trace", "unpack", "inspect_graph", "inspect_handlers", "inspect_keras", "inspect_tensorflow",
+        "inspect_tfjs", "inspect_translate", "inspected")]
     code = "import ast, sys; [ast.parse(open(name, encoding='utf-8').read(), name) for name in sys.argv[1:]]"
     done = run("scripts/in", "legacy", "python", "-c", code, *modules)
     assert done.returncode == 0, done.stderr
