@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,17 +46,18 @@ class Parting(NamedTuple):
 def distance(expected: np.ndarray, found: np.ndarray) -> float | None:
     """The largest difference as a share of the largest expected value; of whole numbers, the share that differs.
 
-    Layouts may differ: of all orders of axes that give the found shape, the nearest counts. None where only the number
-    of values is the same, and they are others in their own order too: it was reshaped and can't be compared.
+    Layouts may differ: of all orders of axes that give the found shape, and of the values in their own order, the
+    nearest counts. None where no order of axes gives that shape, and the values in their own order are others.
     Infinity where the number of values differs, or one isn't finite that should be.
     """
     if expected.size != found.size:
         return np.inf
+    expected, found = expected.squeeze(), found.squeeze()
     orders = itertools.permutations(range(expected.ndim)) if expected.ndim <= MOST_AXES else [range(expected.ndim)]
     same = [expected.transpose(order) for order in orders
             if tuple(expected.shape[axis] for axis in order) == found.shape]
-    errors = [apart(one, found) for one in same or [expected.reshape(found.shape)]]
-    return min(errors) if same or min(errors) <= TOLERANCE else None
+    error = min(apart(one, found) for one in (*same, expected.reshape(found.shape)))
+    return error if same or error <= TOLERANCE else None
 
 
 def apart(expected: np.ndarray, found: np.ndarray) -> float:
@@ -123,12 +124,7 @@ def compared(path: Path, model: onnx.ModelProto, feed: probe.Arrays, expected: p
     """The error of each tensor that agrees, in the graph's order, up to the first that doesn't."""
     names = [name for name in weights_of(model) if name in expected]
     errors: dict[str, float] = {}
-    try:
-        session = probe.session(model, path.parent, names)
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        raise Refusal(f"{path}: expected a graph that ONNX Runtime loads, found one that it doesn't: "
-                      f"{first_line(error)}") from error
-    found, flaw = as_far_as_it_runs(session, feed, names)
+    found, flaw = as_far_as_it_goes(model, path.parent, feed, names)
     for name in names:
         if name not in found:
             return errors, Parting(name, np.inf, 0, None, flaw)
@@ -143,21 +139,33 @@ def compared(path: Path, model: onnx.ModelProto, feed: probe.Arrays, expected: p
     return errors, None
 
 
-def as_far_as_it_runs(session: Any, feed: probe.Arrays, names: Sequence[str]) -> tuple[probe.Arrays, str]:
-    """These tensors, or as many of the first as can be computed, and what ONNX Runtime says of the next."""
+def as_far_as_it_goes(model: onnx.ModelProto, folder: Path, feed: probe.Arrays, names: Sequence[str]
+                      ) -> tuple[probe.Arrays, str]:
+    """These tensors, or as many of the first as the graph up to them can compute, and what stops it there."""
+    def until(count: int) -> probe.Arrays:
+        return probe.run(probe.session(begun(model, names[:count]), folder, names[:count]), feed, names[:count])
+
     try:
-        return probe.run(session, feed, names), ""
+        return probe.run(probe.session(model, folder, names), feed, names), ""
     except Exception as error:  # ONNX Runtime's errors have no base of their own
-        flaw = first_line(error)
-    fine, broken = 0, len(names)
+        found, flaw = {}, first_line(error)
+    fine, broken = 0, len(names) + 1
     while broken - fine > 1:
         half = (fine + broken) // 2
         try:
-            probe.run(session, feed, names[:half])
-            fine = half
-        except Exception:
-            broken = half
-    return probe.run(session, feed, names[:fine]) if fine else {}, flaw
+            found, fine = until(half), half
+        except Exception as error:
+            flaw, broken = first_line(error), half
+    return found, flaw
+
+
+def begun(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph up to the last of these tensors, without outputs."""
+    ends = [number for number, node in enumerate(model.graph.node) if names[-1] in node.output]
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[ends[0] + 1:], part.graph.output[:]
+    return part
 
 
 def first_line(error: Exception) -> str:
@@ -165,16 +173,26 @@ def first_line(error: Exception) -> str:
 
 
 def between(model: onnx.ModelProto, tensor: str, agreeing: Iterable[str]) -> list[onnx.NodeProto]:
-    """The nodes that make a tensor out of those that agree, its own last."""
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-    suspects, waiting, agreeing = [], [tensor], set(agreeing)
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is not None and all(node is not other for other in suspects):
-            suspects.append(node)
-            waiting += [name for name in node.input if name not in agreeing]
-    order = {id(node): number for number, node in enumerate(model.graph.node)}
-    return sorted(suspects, key=lambda node: order[id(node)])
+    """The nodes that may be to blame for a tensor, the one that makes it last.
+
+    Those that lie between it and the tensors that agree; but none behind a node that an agreeing tensor needs. Such a
+    node is blamed itself, since an activation or a norm can make its fault unseen.
+    """
+    makers = {name: number for number, node in enumerate(model.graph.node) for name in node.output if name}
+
+    def needed(names: Iterable[str], stops: Container[str] = (), fine: Container[int] = ()) -> set[int]:
+        found: set[int] = set()
+        waiting = list(names)
+        while waiting:
+            number = makers.get(waiting.pop())
+            if number is not None and number not in found:
+                found.add(number)
+                if number not in fine:
+                    waiting += [name for name in model.graph.node[number].input if name not in stops]
+        return found
+
+    agreeing = set(agreeing)
+    return [model.graph.node[number] for number in sorted(needed([tensor], agreeing, needed(agreeing)))]
 
 
 def shown(names: Sequence[str]) -> str:
@@ -206,7 +224,7 @@ def tell(stage: str, model: onnx.ModelProto, errors: dict[str, float], parting: 
     progress(f"            before it, {len(errors)} compared tensors agree: {growth(errors)}")
     others = [f"{node.name or node.output[0]} ({node.op_type})" for node in nodes[:-1]]
     if others:
-        progress(f"            it or what lies between it and them is wrong: {shown(others)}")
+        progress(f"            it, or one of these before it, is wrong: {shown(others)}")
     progress(f"            weights read there: {shown(read) or 'none'}")
 
 

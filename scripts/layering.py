@@ -45,7 +45,8 @@ def place(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[list[list[Point]
         layout.xspace, layout.yspace, layout.dw, layout.dh = ACROSS, DOWN, NARROW, NARROW
         layout.init_all(inverted_edges=[], optimize=True)
         layout.draw(PASSES)
-        drawn = dict(route(layout, line) for line in part.E())
+        halves = [max(vertex.view.h for vertex in layer) / 2 for layer in layout.layers]
+        drawn = dict(route(layout, line, halves) for line in part.E())
         sides = [side for vertex in part.sV for side in (vertex.view.xy[0] - vertex.view.w / 2,
                                                          vertex.view.xy[0] + vertex.view.w / 2)]
         sides += [x for points in drawn.values() for x, _ in points]
@@ -98,15 +99,17 @@ def direct(boxes: Sequence[Box], edge: Edge) -> list[Point]:
     return [(start.x, start.y + start.height / 2), (end.x, end.y - end.height / 2)]
 
 
-def route(layout: SugiyamaLayout, line: Line) -> tuple[Edge, list[Point]]:
-    """The ends of an edge and the points that it goes through: it turns between layers alone, where no box is."""
+def route(layout: SugiyamaLayout, line: Line, halves: Sequence[float]) -> tuple[Edge, list[Point]]:
+    """The ends of an edge and the points that it goes through: it turns between layers alone, where no box is.
+
+    halves: of the layers' heights.
+    """
     start, end = line.v
     first, last = layout.grx[start].rank, layout.grx[end].rank
     points = [(start.view.xy[0], start.view.xy[1] + start.view.h / 2)]
     for rank in range(first, last + 1):
         x, y = (layout.ctrls[line][rank] if line in layout.ctrls else (start if rank == first else end)).view.xy
-        half = max(vertex.view.h for vertex in layout.layers[rank]) / 2
-        points += [(x, y - half)] * (rank > first) + [(x, y + half)] * (rank < last)
+        points += [(x, y - halves[rank])] * (rank > first) + [(x, y + halves[rank])] * (rank < last)
     return (start.data, end.data), [*points, (end.view.xy[0], end.view.xy[1] - end.view.h / 2)]
 
 

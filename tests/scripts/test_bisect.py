@@ -1,5 +1,6 @@
 """The first node whose numbers aren't the original's is found; graphs that agree are said to."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,22 @@ from scripts import bisect, graphs, recipe
 from scripts.job import Refusal
 from tests.conftest import ROOT, copy_tree, run
 
+MODELS = ("coconet", "groovae", "mt3", "vampnet")  # ismir2021 is mt3 with another vocabulary
+
 
 @pytest.fixture(scope="module")
 def told(tiny) -> dict[str, dict]:
     """Of each component of a few models what is asked, and what the original has: its toolchain runs once."""
-    kept = {}
-    for model in ("coconet", "groovae", "mt3", "vampnet"):
+    def tell(model: str) -> dict[str, tuple[bisect.Asked, dict]]:
         asked_of, folder = recipe.read(ROOT, model), ROOT / "build/tiny" / model
         names = [name for name, one in asked_of["components"].items() if one["stage"] == "export"]
         names += asked_of.get("steps", {})
         asked = {name: bisect.question(folder, name, bisect.opened(folder / f"export/{name}.onnx")) for name in names}
         found = bisect.originals(model, "tiny", asked_of, "venv", asked)
-        kept |= {f"{model} {name}": (asked[name], found[name]) for name in names}
-    return kept
+        return {f"{model} {name}": (asked[name], found[name]) for name in names}
+
+    with ThreadPoolExecutor(2) as pool:
+        return {name: one for model in pool.map(tell, MODELS) for name, one in model.items()}
 
 
 def agree(told: dict, component: str, **paths: Path) -> bool:
@@ -85,7 +89,7 @@ def test_most_tensors_of_the_converted_graphs_are_compared(told):
 
 @pytest.mark.parametrize("component, name, node", [
     ("coconet denoiser", "model/conv3/Conv2D/merged_input:0", "model/conv3/Relu (Relu)"),
-    ("coconet denoiser", "model/conv5/batchnorm/sub:0", "model/Softmax (Softmax)"),
+    ("coconet denoiser", "model/conv5/batchnorm/sub:0", "Transpose__86 (Transpose)"),
     ("groovae encoder", "lstm_held", "(Reshape)"),
     ("groovae encoder", "sigma/bias", "(Add)"),
     ("groovae step", "MatMul_2/b:0", "MatMul_2 (MatMul)"),
@@ -100,6 +104,7 @@ def test_a_wrong_weight_is_found_by_name(told, tmp_path, capsys, component, name
     [parting] = [line for line in said.splitlines() if "parts from the original at the node" in line]
     [read] = [line for line in said.splitlines() if "weights read there:" in line]
     assert node in parting and name in read, said
+    assert read.count(",") < 8  # few others are suspected
     assert "optimize" not in said
 
 
@@ -126,9 +131,9 @@ def test_a_fault_of_the_optimizer_is_told_from_one_of_the_export(told, tmp_path,
 
 
 @pytest.mark.parametrize("expected, found, error", [
-    (np.arange(24.).reshape(1, 2, 3, 4), np.arange(24.).reshape(1, 2, 3, 4).transpose(0, 3, 1, 2), 0),  # another layout
+    (np.arange(8.).reshape(1, 2, 2, 2), np.arange(8.).reshape(1, 2, 2, 2).transpose(0, 3, 1, 2), 0),  # other axes
     (np.arange(6.).reshape(2, 3), np.arange(6.).reshape(3, 2), 0),  # reshaped
-    (np.arange(6.).reshape(2, 3), np.arange(6.).reshape(3, 2)[::-1], None),  # of nobody knows which order
+    (np.arange(6.).reshape(2, 3), np.arange(6.)[::-1], None),  # in nobody knows which order
     (np.ones((2, 3)), np.ones((2, 4)), np.inf),
     (np.ones(4), np.array([1, 1, np.nan, 1]), np.inf),
     (np.array([0, -np.inf]), np.array([0, -np.inf]), 0),
@@ -141,7 +146,7 @@ def test_how_far_tensors_are_apart(expected, found, error):
 
 def test_a_model_without_a_trace_says_what_to_add(tiny, monkeypatch):
     monkeypatch.setattr(bisect.Path, "is_file", lambda path: path.name != "trace.py")
-    with pytest.raises(Refusal, match=r"models/coconet/trace.py: expected a function trace\(source, recipe, question\)"):
+    with pytest.raises(Refusal, match=r"models/coconet/trace.py: expected a function trace\(source, recipe, "):
         bisect.bisect("coconet", "tiny", "venv")
 
 
