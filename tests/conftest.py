@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ from scripts import recipe
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parent.parent
+TOLD = re.search(r"^export (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[1].split()
+OUTER = {*TOLD, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "TESTS", "TOOLCHAINS"} - {"ENGINE", "GOLDEN", "\\"}
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 
 
@@ -24,12 +27,7 @@ def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None,
     What an outer `make test` told its children isn't passed on; stages run in virtual environments
     unless a test says otherwise.
     """
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "MODEL", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT",
-             "SEED", "TEMPERATURE", "STEPS", "TEMPO", "DECODE", "PERIODIC", "UPPER", "PREFIX", "SUFFIX", "DROPOUT",
-             "TYPICAL", "SOURCES", "MIRROR", "TRUST", "TAG", "DRY_RUN", "RELEASE", "PLOT", "PTH", "T5X", "TESTS",
-             "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS", "SAVED_MODEL", "H5", "FROZEN", "TFJS", "ONNX", "HTML",
-             "FROM", "TOOLCHAIN", "ROUTE"}
-    inherited = {name: value for name, value in os.environ.items() if name not in outer}
+    inherited = {name: value for name, value in os.environ.items() if name not in OUTER}
     return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, "ENGINE": "venv", **environment},
                           text=True, capture_output=True, check=False, input=told)
 
