@@ -5,6 +5,7 @@ structures', 1981). Equal graphs give equal bytes; nothing of a graph's is taken
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ FAMILY = {op: family for family, ops in FAMILIES.items() for op in ops.split()}
 ATTRIBUTES = ("kernel_shape", "dilations", "strides", "pads", "auto_pad", "group", "direction", "hidden_size", "perm",
               "axis", "axes", "to", "keepdims", "alpha", "epsilon", "approximate", "q_num_heads", "kv_num_heads",
               "block_size", "bits", "mode", "equation")
+UNNAMED = re.compile(r"\bunk__\d+\b")  # an axis, by onnx's inference
 DEFAULTS = {"dilations": {1}, "strides": {1}, "pads": {0}, "group": {1}}
 STYLE = ("text{font:11px sans-serif;fill:#fff}.op{font-size:13px;font-weight:600}.edge{fill:none;stroke:#555}"
          ".shape{fill:#777;font-size:10px}.port{fill:#222}"
@@ -194,7 +196,7 @@ def node_box(node: onnx.NodeProto, weights: dict[str, str], makers: dict[str, in
     for name in filter(None, node.input):
         if name not in makers:
             told = cut(weights.get(name, ""))
-            texts.append(Text(f"{cut(last(name), MOST_SIGNS - len(told))} {told}" if told else f"↑ {cut(name)}", ""))
+            texts.append(Text(f"{ended(last(name), MOST_SIGNS - len(told))} {told}" if told else f"↑ {cut(name)}", ""))
     for attribute in sorted(node.attribute, key=lambda one: (*ATTRIBUTES, one.name).index(one.name)):
         if attribute.type == onnx.AttributeProto.GRAPH:
             texts.append(Text(f"{cut(attribute.name)}: see below", ""))
@@ -232,6 +234,7 @@ def attribute_text(attribute: onnx.AttributeProto) -> str:
 
 def edge_text(name: str, known: dict[str, tuple[str, str]]) -> str:
     dtype, shape = known.get(name, ("", ""))
+    shape = UNNAMED.sub("?", shape)
     return "" if not shape or shape == "unknown rank" else cut(shape if dtype == "float" else f"{shape} {dtype}")
 
 
@@ -257,8 +260,13 @@ def curve(route: list[tuple[float, float]]) -> str:
     return path
 
 
-def cut(text: str, most: int = MOST_SIGNS) -> str:
-    return text if len(text) <= most else f"{text[:max(most - 1, 0)]}…"
+def cut(text: str) -> str:
+    return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS - 1]}…"
+
+
+def ended(text: str, most: int) -> str:
+    """The end of a name, which tells it from its neighbours'."""
+    return text if len(text) <= most else f"…{text[1 - most:] if most > 1 else ''}"
 
 
 def quoted(text: str) -> str:
