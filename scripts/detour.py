@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
+import numpy as np
 import onnx
 import tensorflow.compat.v1 as tf
 import tf2onnx.optimizer
@@ -39,7 +40,7 @@ def write(session: tf.Session, described: Dict[str, Any], recipe: Dict[str, Any]
 
 def by_tfjs(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> onnx.ModelProto:
     """As scripts.freeze.freeze, but through a graph model of TensorFlow.js."""
-    # It is slow to import, and calls for protobuf's own TensorFlow Hub; the straight way needs none of that.
+    # Slow to import, and the straight way needs none of it.
     from tensorflowjs.converters.tf_saved_model_conversion_v2 import convert_tf_saved_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -68,28 +69,26 @@ def return_biases(graph: onnx.GraphProto) -> None:
 
     Otherwise each such sum would be rounded once more where the graph is quantized.
     """
-    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
     users = Counter(name for node in graph.node for name in node.input)
-    spent = []
-    for node in graph.node:
-        if node.op_type != "Add" or node.input[0] not in arrays or node.input[1] not in producers:
+
+    def bare(name: str, bias: np.ndarray) -> bool:
+        node = producers.get(name)
+        return (node is not None and node.op_type == "Conv" and len(node.input) == 2 and users[name] == 1
+                and bias.shape == (1, arrays[node.input[1]].shape[0], 1, 1))
+
+    for node in [node for node in graph.node if node.op_type == "Add"]:
+        bias, total = sorted(node.input, key=lambda name: name not in arrays)
+        inner = producers.get(total)
+        if bias not in arrays or inner is None or inner.op_type != "Sum" or users[total] != 1 or len(inner.input) != 2:
             continue
-        (bias, total), inner = node.input, producers[node.input[1]]
-        convolution = producers.get(inner.input[0])
-        if (inner.op_type != "Sum" or len(inner.input) != 2 or users[total] != 1 or users[inner.input[0]] != 1
-                or convolution is None or convolution.op_type != "Conv" or len(convolution.input) != 2):
-            continue
-        values = onnx.numpy_helper.to_array(arrays[bias])
-        if values.shape != (1, arrays[convolution.input[1]].dims[0], 1, 1):
-            continue
-        name = convolution.output[0] + "/bias"
-        graph.initializer.append(onnx.numpy_helper.from_array(values.reshape(-1), name))
-        convolution.input.append(name)
-        node.input[:] = inner.input
-        spent.append(inner)
-    for node in spent:
-        graph.node.remove(node)
+        convolution = next((producers[name] for name in inner.input if bare(name, arrays[bias])), None)
+        if convolution is not None:
+            convolution.input.append(convolution.output[0] + "/bias")
+            graph.initializer.append(onnx.numpy_helper.from_array(arrays[bias].reshape(-1), convolution.input[2]))
+            node.input[:] = inner.input
+            graph.node.remove(inner)
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
