@@ -21,7 +21,7 @@ import onnx
 from scripts import command, probe, recipe
 from scripts.inspect_onnx import opened
 from scripts.inspected import shape_text
-from scripts.job import Refusal, progress
+from scripts.job import Refusal, module_name, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of a tensor's largest value. Measured on unharmed graphs, tiny and seeded: within 2e-5 everywhere, but for MT3's
@@ -230,8 +230,10 @@ def tell(stage: str, model: onnx.ModelProto, errors: dict[str, float], parting: 
 
 def bisect(model: str, weights: str, engine: str) -> bool:
     """Whether every compared tensor of a model agrees; prints a line or more a graph."""
-    told, folder = recipe.read(ROOT, model), ROOT / "build" / weights / model
-    own = f"models/{told.get('like', model)}/trace.py"
+    told = recipe.read(ROOT, model)
+    weights = recipe.kind(told, weights)
+    folder = ROOT / "build" / weights / model
+    own = module_name(model, told, "trace").replace(".", "/") + ".py"
     if not (ROOT / own).is_file():
         raise Refusal(f"{own}: expected a function trace(source, recipe, question) that returns what the original has "
                       "of the graph's tensors, found none: add it, scripts/trace.py says how")

@@ -23,13 +23,14 @@ from scripts.job import Refusal, progress
 UNSUPPORTED = "Unsupported Ops in the model"  # how the converter's complaint begins
 
 
-def write(session: tf.Session, described: Dict[str, Any], recipe: Dict[str, Any], path: Path) -> None:
+def write(session: tf.Session, described: Dict[str, Any], recipe: Dict[str, Any], path: Path, **taught: Any) -> None:
     """Write the graph between the ports that a component's or a step's description names, by the recipe's route.
 
-    Raises Refusal where an op isn't known on the way.
+    taught: the straight way's rewriters and handlers, as scripts.freeze.freeze has them. Raises Refusal where an op
+    isn't known on the way.
     """
     ports = [[port["name"] for port in described[kind]] for kind in ("inputs", "outputs")]
-    direct = freeze(session, *ports, opset=recipe["opset"])
+    direct = freeze(session, *ports, opset=recipe["opset"], recipe=recipe, **taught)
     if "route" in recipe:
         onnx.save(direct, str(path.with_suffix(".direct.onnx")))
         progress("converting it by way of TensorFlow.js, too")

@@ -18,7 +18,8 @@ DEEPEST = 30_000  # calls into each other: grandalf makes one for each box of a 
 
 def sources(model: str, weights: str) -> dict[str, Path]:
     """The graphs of a build by component, and of its steps. Raises Refusal where one isn't there yet."""
-    told, folder = recipe.read(ROOT, model), ROOT / "build" / weights / model
+    told = recipe.read(ROOT, model)
+    folder = ROOT / "build" / recipe.kind(told, weights) / model
     paths = {name: folder / "compose" / f"{model}-{name}-{VARIANT}.onnx" for name in told["components"]}
     paths |= {name: folder / "optimize" / f"{name}.onnx" for name in told.get("steps", {})}
     if missing := [path for path in paths.values() if not path.is_file()]:
@@ -47,7 +48,7 @@ def main() -> int:
                       "for instance ONNX=model.onnx OUT=graph.svg")
     if asked.model:
         graphs = sources(asked.model, asked.weights)
-        folder = ROOT / "build" / asked.weights / asked.model / "graph"
+        folder = ROOT / "build" / recipe.kind(recipe.read(ROOT, asked.model), asked.weights) / asked.model / "graph"
         folder.mkdir(exist_ok=True)
         for name, path in graphs.items():
             write(path, folder / f"{name}.svg", f"{asked.model} {name}")

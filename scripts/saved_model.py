@@ -6,18 +6,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import numpy as np
-import onnx
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from scripts.freeze import freeze
+from scripts import detour, session
 from scripts.inspect_tensorflow import model_parsed
 from scripts.inspected import read, refusal
 from scripts.job import REFUSED, Refusal, progress
+from scripts.trace import Question
 
 SIGNATURE = "serving_default"
 AXES = ("batch", "length", "axis_{}")  # dynamic ones by their number: no signature says which are of one size
@@ -26,63 +26,68 @@ Arrays = Dict[str, np.ndarray]
 Port = Dict[str, Any]  # as a recipe has it: name, dtype, shape
 
 
-def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arrays],
-           rewriters: Sequence[Callable[..., Any]] = ()) -> None:
+def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arrays], **taught: Any) -> None:
     """Write the recipe's only component as ONNX, and reference.npz with what the model answers to each feed by case.
 
-    Inputs are cast to the model's own dtypes and outputs back to the recipe's; rewriters: as freeze has them.
-    Raises Refusal where the model's ports aren't the recipe's, or an op has no ONNX equivalent.
+    taught: rewriters and handlers, as scripts.freeze.freeze has them. Raises Refusal where the model's ports aren't
+    the recipe's, or an op has no ONNX equivalent.
     """
     [(component, described)] = recipe["components"].items()
     model = tf.saved_model.load(str(source))  # kept, as it holds the variables
     function = model.signatures[SIGNATURE]
-    found = sorted(function._arg_keywords), sorted(function.structured_outputs)
-    expected = tuple(sorted(port["name"] for port in described[kind]) for kind in ("inputs", "outputs"))
-    if found != expected:
-        raise Refusal("{}: expected the ports {} -> {} of the recipe, found {} -> {}: name these in recipe.toml".format(
-            source, *expected, *found))
     progress("converting the SavedModel's graph")
-    onnx.save(converted(function, described, recipe, rewriters), str(out / "{}.onnx".format(component)))
+    with plain_graph(function, described).as_default(), tf.compat.v1.Session() as inside:
+        detour.write(inside, described, recipe, out / "{}.onnx".format(component), **taught)
     arrays = {}
     for case, feed in feeds.items():
         progress("asking the original: {}".format(case))
-        answers = answer(function, feed)
+        answers = {name: tensor.numpy() for name, tensor in function(**cast(function, feed)).items()}
         for port in (*described["inputs"], *described["outputs"]):
             array = feed[port["name"]] if port["name"] in feed else answers[port["name"]]
             arrays["{}/{}/{}".format(component, case, port["name"])] = array.astype(port["dtype"])
     np.savez(str(out / "reference.npz"), **arrays)
 
 
-def converted(function: Any, described: Dict[str, List[Port]], recipe: Dict[str, Any],
-              rewriters: Sequence[Callable[..., Any]]) -> onnx.ModelProto:
-    """The ONNX of a signature's function, its ports in the recipe's order and dtypes."""
+def plain_graph(function: Any, described: Dict[str, List[Port]]) -> tf.Graph:
+    """The graph of a signature's function, its weights inside, with the recipe's ports.
+
+    Inputs are cast to the function's own dtypes and outputs back to the recipe's. Raises Refusal where its ports
+    aren't the recipe's.
+    """
+    found = sorted(function._arg_keywords), sorted(function.structured_outputs)
+    expected = tuple(sorted(port["name"] for port in described[kind]) for kind in ("inputs", "outputs"))
+    if found != expected:
+        raise Refusal("expected the ports {} -> {} of the recipe, found {} -> {} in the SavedModel: name these in "
+                      "recipe.toml".format(*expected, *found))
     frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     # By the function's own keywords: zipped with the sorted signature, inputs come out permuted.
-    inner = dict(zip(function._arg_keywords, frozen.inputs)), dict(zip(sorted(function.structured_outputs),
-                                                                       frozen.outputs))
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        fed = {}
+    inputs = dict(zip(function._arg_keywords, frozen.inputs))
+    outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs))
+    with tf.Graph().as_default() as graph:
+        given = {}
         for port in described["inputs"]:
-            tensor = inner[0][port["name"]]
+            tensor = inputs[port["name"]]
             placeholder = tf.compat.v1.placeholder(port["dtype"], tensor.shape, port["name"])
-            fed[tensor.name] = tf.cast(placeholder, tensor.dtype)
-        names = [inner[1][port["name"]].name for port in described["outputs"]]
-        results = tf.import_graph_def(frozen.graph.as_graph_def(), fed, names, name="model")
+            given[tensor.name] = tf.cast(placeholder, tensor.dtype)
+        names = [outputs[port["name"]].name for port in described["outputs"]]
+        results = tf.import_graph_def(frozen.graph.as_graph_def(), given, names, name="model")
         for port, result in zip(described["outputs"], results):
             tf.identity(tf.cast(result, port["dtype"]), port["name"])
-        names = [[port["name"] for port in described[kind]] for kind in ("inputs", "outputs")]
-        return freeze(session, *names, recipe["opset"], recipe, rewriters)
+    return graph
 
 
-def answer(function: Any, feed: Arrays) -> Arrays:
-    """What a signature's function returns, by port."""
-    return {name: tensor.numpy() for name, tensor in function(**fed(function, feed)).items()}
-
-
-def fed(function: Any, feed: Arrays) -> Dict[str, tf.Tensor]:
+def cast(function: Any, feed: Arrays) -> Dict[str, tf.Tensor]:
     """A feed in the function's own dtypes."""
     dtypes = {name: tensor.dtype for name, tensor in zip(function._arg_keywords, function.inputs)}
     return {name: tf.cast(array, dtypes[name]) for name, array in feed.items()}
+
+
+def trace(source: Path, recipe: Dict[str, Any], question: Question) -> Arrays:
+    """What the model computes inside, of the tensors that its export has by the same names."""
+    model = tf.saved_model.load(str(source))
+    [described] = recipe["components"].values()
+    with plain_graph(model.signatures[SIGNATURE], described).as_default(), tf.compat.v1.Session() as inside:
+        return session.ask(inside, question)
 
 
 def original(source: Path, threads: int, component: str, feed: Arrays) -> Dict[str, Callable[[], Any]]:
@@ -91,7 +96,7 @@ def original(source: Path, threads: int, component: str, feed: Arrays) -> Dict[s
     tf.config.threading.set_inter_op_parallelism_threads(1)
     model = tf.saved_model.load(str(source))
     function = model.signatures[SIGNATURE]
-    told = fed(function, feed)
+    told = cast(function, feed)
     return {"{}/original".format(component): lambda kept=model: function(**told)}
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from scripts.arrays import flaws
 from scripts.inspect_pth import pth
 from scripts.job import Refusal, progress
+from scripts.trace import Question
 
 Arrays = dict[str, np.ndarray]
 NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the arrays
@@ -85,3 +86,20 @@ def export(module: torch.nn.Module, component: str, recipe: Mapping[str, Any], f
         input_names=[port["name"] for port in described["inputs"]],
         output_names=[port["name"] for port in described["outputs"]])
     program.save(out / f"{component}.onnx")
+
+
+@torch.inference_mode()
+def trace(module: torch.nn.Module, described: Mapping[str, Any], question: Question) -> Arrays:
+    """What the module's layers return: those whose weights, all of them, one node of the graph reads."""
+    returned: dict[frozenset[str], np.ndarray] = {}  # by the names of a layer's weights
+
+    def record(name: str, layer: torch.nn.Module) -> None:
+        weights = frozenset(f"{name}.{part}" for part in layer.state_dict())
+        layer.register_forward_hook(lambda _, given, output: returned.update({weights: output.numpy()}))
+
+    for name, layer in module.named_modules():
+        if layer.state_dict() and not list(layer.children()):
+            record(name, layer)
+    answered(module, described, question.feed)
+    found = {tensor: frozenset(weights) for tensor, weights in question.tensors.items()}
+    return {tensor: returned[weights] for tensor, weights in found.items() if weights in returned}

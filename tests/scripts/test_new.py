@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_it_plays_and_benches(tree, tmp_path):
     assert "expected the inputs alpha, zeta as NumPy's .npz, found" in refused(
         tree, "play", "MODEL=graph", f"IN={tmp_path / 'in.npz'}", "OUT=o.npz")
     assert "| model | original |" in made("bench", "MODELS=graph", cwd=tree)
+
+
+@pytest.mark.parametrize("model", ["graph", "dense", "chain"])
+def test_its_layers_are_those_of_the_original(tree, model):
+    said = made("bisect", f"MODEL={model}", cwd=tree)
+    compared = [int(number) for number in re.findall(r"all (\d+) compared tensors agree", said)]
+    assert len(compared) == 2 and compared[0] >= 2
 
 
 def test_the_folder_is_as_clean_as_the_house(tree):
