@@ -1,4 +1,4 @@
-"""From a TensorFlow 1 session to ONNX by tf2onnx, with its known traps closed (Python 3.7).
+"""From a TensorFlow 1 session, or a function of TensorFlow 2, to ONNX by tf2onnx, its known traps closed (Python 3.7).
 
 Closed here, each seen with tf2onnx 1.16.1: input names permuted between runs
 (SavedModel loader), unsupported ops written out in silence, bytes that change from
@@ -7,13 +7,15 @@ because TensorFlow folds rsqrt by an approximation that each CPU makes different
 """
 
 import itertools
-from typing import Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 import onnx
 import tensorflow.compat.v1 as tf
 import tf2onnx.convert
 import tf2onnx.graph
+import tf2onnx.tf_loader
+from tensorflow.python.eager.function import ConcreteFunction
 
 from scripts.job import Refusal
 
@@ -39,20 +41,33 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     graph's ports, in this order. Raises Refusal where an op has no ONNX equivalent.
     """
     frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    return converted(frozen, {name + ":0": name for name in inputs}, {name + ":0": name for name in outputs}, opset)
+
+
+def freeze_function(function: ConcreteFunction, inputs: Sequence[str], outputs: Sequence[str],
+                    opset: int) -> onnx.ModelProto:
+    """Convert a function of TensorFlow 2, weights inside, its control flow as it is: tf2onnx knows Keras' LSTMs by it.
+
+    inputs and outputs are the names that the function's arguments and results get, in their order.
+    Raises Refusal where an op has no ONNX equivalent.
+    """
+    arguments = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
+    results = [tensor.name for tensor in function.outputs]
+    frozen = tf2onnx.tf_loader.from_function(function, arguments, results)
+    return converted(frozen, dict(zip(arguments, inputs)), dict(zip(results, outputs)), opset)
+
+
+def converted(frozen: tf.GraphDef, inputs: Dict[str, str], outputs: Dict[str, str], opset: int) -> onnx.ModelProto:
+    """A graph without variables as ONNX; inputs and outputs: the ports' names by those of its tensors, in order."""
     fold_rsqrt(frozen)
-    model, _ = tf2onnx.convert.from_graph_def(
-        frozen,
-        input_names=[name + ":0" for name in inputs],
-        output_names=[name + ":0" for name in outputs],
-        opset=opset,
-        tensors_to_rename={name + ":0": name for name in list(inputs) + list(outputs)},
-    )
+    model, _ = tf2onnx.convert.from_graph_def(frozen, input_names=list(inputs), output_names=list(outputs),
+                                              opset=opset, tensors_to_rename=dict(inputs, **outputs))
     require_standard_ops(model)
     onnx.checker.check_model(model, full_check=True)
     ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]
-    if ports != (list(inputs), list(outputs)):
-        raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(
-            list(inputs), list(outputs), *ports))
+    asked = list(inputs.values()), list(outputs.values())
+    if ports != asked:
+        raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(*asked, *ports))
     return model
 
 
