@@ -57,8 +57,9 @@ class Contestant:
 
 def bench(model: str, weights: str) -> dict[str, Any]:
     """The medians in ms by contestant and number of threads. Raises Refusal if the model isn't built."""
-    folder = Path("build") / weights / model
     told = recipe.read(ROOT, model)
+    weights = recipe.kind(told, weights)
+    folder = Path("build") / weights / model
     for stage in ("fetch", "export", "compose"):
         if damage := manifest.damage(folder / stage, manifest.sha256):
             raise Refusal(f"{damage}: run make {model} WEIGHTS={weights} before make bench")
@@ -142,7 +143,7 @@ def main() -> int:
     asked = parser.parse_args()
     for model in asked.models or recipe.models(ROOT):
         result = bench(model, asked.weights)
-        out = Path("build") / asked.weights / model / "bench"
+        out = Path("build") / result["weights"] / model / "bench"
         (ROOT / out).mkdir(exist_ok=True)
         (ROOT / out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
         (ROOT / out / "bench.md").write_text("\n".join(table(result)) + "\n")

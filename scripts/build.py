@@ -57,12 +57,16 @@ class Build:
     """One model's build: its recipe, its folder, and which stages are to be run."""
 
     def __init__(self, model: str, weights: str, origin: Origin, hashes: manifest.Hashes):
-        self.model, self.weights, self.origin, self.hashes = model, weights, origin, hashes
-        self.checkpoint = origin.checkpoint
+        self.model, self.origin, self.hashes = model, origin, hashes
         self.recipe = recipe.read(ROOT, model)
+        self.weights = recipe.kind(self.recipe, weights)
+        self.checkpoint = ROOT / "models" / model / "source" if self.weights == "bundled" else origin.checkpoint
+        if self.weights not in ("released", *self.recipe["sources"]):
+            raise Refusal(f"{model}: expected {self.weights} weights in its recipe, found "
+                          f"{', '.join(self.recipe['sources'])}: use WEIGHTS= with one of those")
         self.source = self.recipe["sources"].get("released", {}).get("source")
-        self.known = self.learn() if weights == "released" else None
-        self.folder = Path("build") / weights / model
+        self.known = self.learn() if self.weights == "released" else None
+        self.folder = Path("build") / self.weights / model
         self.missed = ROOT / self.folder / "missed.md"
 
     def has(self, stage: str) -> bool:
@@ -98,7 +102,7 @@ class Build:
 
     def checkpoint_hashes(self) -> dict[str, Any] | None:
         """What tells the files that the stage fetch copies from others; released ones may be gone from the cache."""
-        if self.weights != "custom":
+        if self.weights not in ("custom", "bundled"):
             return self.known
         files = source.files(self.checkpoint, self.recipe["sources"]["custom"])
         return {name: self.hashes(path) for name, path in source.by_name(files).items()}
@@ -255,7 +259,7 @@ def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin
             one.run(stage)
 
     stale = [one for one in builds if next(one.pending(stages), None)]
-    download = {"download"} if weights == "released" and stale else set()
+    download = {"download"} if any(one.weights == "released" for one in stale) else set()
     for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages} | download):
         if subprocess.run([ROOT / "scripts/in", toolchain], check=False).returncode:
             return REFUSED
@@ -290,7 +294,8 @@ def present(builds: list[Build], folder: Path) -> list[Build]:
     def place(one: Build) -> str:
         return f"{one.source}/{sources.file_name(sources.get(ROOT, one.source))}"
 
-    lacking = [one for one in builds if one.checkpoint is None and next(one.pending(STAGES[:1]), None)]
+    lacking = [one for one in builds
+               if one.weights == "released" and one.checkpoint is None and next(one.pending(STAGES[:1]), None)]
     if len(lacking) == len(builds):
         raise Refusal(f"SOURCES={folder}: expected {', or '.join(map(place, builds))} in it, found none: put it there")
     for one in lacking:

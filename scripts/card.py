@@ -1,5 +1,6 @@
 """The texts of a release: a card a model and the notes, made of recipes and of what was measured."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from scripts.images import SOURCE
@@ -16,7 +17,7 @@ def card(model: str, release: Told, described: Told, limits: str) -> str:
     told = release["models"][model]
     first = next(one for one in told["artifacts"] if one["format"] == "onnx")
     lines = [f"# {told['title']}", "",
-             f"{told['task']}. Cast by Bellfoundry {release['version']} from {told['upstream']}.", "", *seeded(release),
+             f"{told['task']}. Cast by Bellfoundry {release['version']} from {told['upstream']}.", "", *seeded([told]),
              "## Artifacts", "", "| file | bytes | against the original | SHA-256 |", "|---|---:|---|---|"]
     lines += [f"| {one['file']} | {one['bytes']:,} | {'; '.join(map(gate, one['gates']))} | `{one['sha256'][:16]}…` |"
               for one in told["artifacts"]]
@@ -66,16 +67,15 @@ def terms(licence: str) -> str:
     return f": {', '.join(asked)}" if licence.startswith("CC-") and asked else ""
 
 
-def seeded(release: Told) -> list[str]:
-    """A warning where the weights aren't trained ones."""
-    if release["weights"] == "released":
-        return []
-    return [f"> **Of {release['weights']} weights**: untrained stand-ins, which prove the conversion, no music.", ""]
+def seeded(models: Iterable[Told]) -> list[str]:
+    """A warning where weights aren't trained ones."""
+    kinds = sorted({told["source"]["kind"] for told in models} - {"released", "bundled"})
+    return [f"> **Of {kind} weights**: untrained stand-ins, which prove the conversion, no music.\n" for kind in kinds]
 
 
 def notes(release: Told, changes: str) -> str:
     """The release's own text."""
-    lines = [*seeded(release),
+    lines = [*seeded(release["models"].values()),
              "| model | does | artifacts | bytes | licence of the weights |", "|---|---|---:|---:|---|"]
     for model, told in release["models"].items():
         size = sum({one.get("weights_file", one["file"]): one["bytes"] for one in told["artifacts"]}.values())

@@ -75,13 +75,13 @@ def main() -> int:
     asked = parser.parse_args()
     flaws = []
     for model in asked.models or recipe.models(ROOT):
-        recipe.read(ROOT, model)
+        weights = recipe.kind(recipe.read(ROOT, model), asked.weights)
         if asked.verb == "record":
-            record(asked.weights, model)
-        elif found := verify(asked.weights, model):
+            record(weights, model)
+        elif found := verify(weights, model):
             flaws += found
         else:
-            print(f"{model}: every byte of the {asked.weights} build is as recorded")
+            print(f"{model}: every byte of the {weights} build is as recorded")
     for flaw in flaws:
         print(f"error: {flaw}", file=sys.stderr)
     return REFUSED if flaws else 0

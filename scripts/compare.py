@@ -27,7 +27,8 @@ def released(folder: Path) -> dict[str, str]:
 
 def built(weights: str) -> dict[str, dict[str, Path]]:
     """The artifacts of each model whose build is there, by their names. Raises Refusal where none is."""
-    folders = {model: ROOT / "build" / weights / model / "compose" for model in recipe.models(ROOT)}
+    kinds = {model: recipe.kind(recipe.read(ROOT, model), weights) for model in recipe.models(ROOT)}
+    folders = {model: ROOT / "build" / kind / model / "compose" for model, kind in kinds.items()}
     found = {model: {path.name: path for path in sorted(folder.iterdir()) if path.suffix in ARTIFACTS}
              for model, folder in folders.items() if (folder / "manifest.json").is_file()}
     if not found:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import onnxruntime
 
+from scripts import recipe
 from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
@@ -67,9 +68,14 @@ def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> 
         raise Refusal(f"OUT={out}: expected another file than IN, found the same: name a new one")
 
 
+def built(model: str, weights: str) -> Path:
+    """The folder of a model's build of the weights that are asked for, or of those that are bundled instead."""
+    return Path("build") / recipe.kind(recipe.read(Path(), model), weights) / model
+
+
 def artifacts(model: str, weights: str) -> Path:
     """The folder of a build's artifacts. Raises Refusal where there is none yet."""
-    folder = Path("build") / weights / model / "compose"
+    folder = built(model, weights) / "compose"
     if not folder.is_dir():
         setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
         raise Refusal(f"{folder}: expected the build's artifacts, found none: run make {model} {setting}")
@@ -78,7 +84,7 @@ def artifacts(model: str, weights: str) -> Path:
 
 def require_verified(model: str, weights: str, artifact: Artifact) -> None:
     """Raises Refusal for an artifact of a build that hasn't passed its gates."""
-    path = Path("build") / weights / model / "verify" / "manifest.json"
+    path = built(model, weights) / "verify" / "manifest.json"
     passed = json.loads(path.read_text())["inputs"] if path.is_file() else []
     if artifact.sha256 not in [file["sha256"] for file in passed]:
         raise Refusal(f"{artifact.path}: expected an artifact that has passed its gates, found one that hasn't: "

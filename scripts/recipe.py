@@ -16,7 +16,7 @@ SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
     "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "like?": str,
     "metadata?": {"*": str},
-    "sources": {"seeded": {"*": object}, "tiny": {"*": object},
+    "sources": {"seeded?": {"*": object}, "tiny?": {"*": object}, "bundled?": {"about": str},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
                            "vocab_size?": int},
                 "released?": {"source": str}},
@@ -67,6 +67,12 @@ def read(root: Path, model: str) -> dict[str, Any]:
         for kind in ("inputs", "outputs"):
             part[kind] = [one for port in part[kind] for one in numbered(port)]
     return recipe
+
+
+def kind(recipe: dict[str, Any], asked: str) -> str:
+    """The kind of weights that a model is built from where `asked` is asked for: those, or else what is bundled."""
+    bundled = asked not in recipe["sources"] and "bundled" in recipe["sources"]
+    return "bundled" if bundled else asked
 
 
 def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +131,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
                                               f"known are {', '.join(LITE_METHODS)}")
         if unknown := [one for one in variant["components"] if one not in recipe["components"]]:
             return ("lite", name, "components"), f"{unknown[0]!r} is none of the components"
+    if not {"seeded", "bundled"} & recipe["sources"].keys():
+        return ("sources",), "the recipe needs sources.seeded, or sources.bundled with files in the model's source/"
     custom = recipe["sources"]["custom"]
     if ("files" in custom) == ("checkpoint" in custom):
         return ("sources", "custom"), "sources.custom needs files or checkpoint, one of them"

@@ -66,7 +66,9 @@ def seeded() -> Path:
 def workshop(tmp_path: Path, tiny: Path) -> Path:
     """A copy of the tree with its own finished tiny build, to break things in."""
     copy_tree(tmp_path / "tree")
-    shutil.copytree(ROOT / "build/tiny", tmp_path / "tree/build/tiny")
+    for kind in ("tiny", "bundled"):
+        if (ROOT / "build" / kind).is_dir():
+            shutil.copytree(ROOT / "build" / kind, tmp_path / "tree/build" / kind)
     return tmp_path / "tree"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -279,10 +280,45 @@ def test_a_stage_can_be_asked_for_by_its_name(workshop):
     assert stages_run(made("fetch", "WEIGHTS=tiny", cwd=workshop)) == ["fetch"]
 
 
+@pytest.fixture
+def hymn(workshop: Path) -> Path:
+    """A tree with a model whose weights lie in its folder, Coconet's tiny ones."""
+    folder = workshop / "models/hymn"
+    shutil.copytree(workshop / "models/coconet", folder)
+    shutil.copytree(workshop / "build/tiny/coconet/fetch", folder / "source")
+    text = (folder / "recipe.toml").read_text()
+    for kind in ("seeded", "tiny", "released"):
+        text = re.sub(rf"\[sources\.{kind}\]\n(.+\n)+", "", text)
+    (folder / "recipe.toml").write_text(text + '\n[sources.bundled]\nabout = "of untrained weights"\n')
+    return workshop
+
+
+@pytest.mark.parametrize("weights", ["seeded", "tiny"])
+def test_bundled_weights_are_built_whatever_kind_is_asked_for(hymn, weights):
+    """Their checksums are of their own kind, and a changed byte of them is built anew."""
+    assert "these bytes are not the recorded ones" in refused(hymn, "hymn", f"WEIGHTS={weights}")
+    assert not (hymn / f"build/{weights}/hymn").exists()
+    made("checksums", f"WEIGHTS={weights}", "MODELS=hymn", cwd=hymn)
+    assert "every byte of the bundled build is as recorded" in made("verify", "MODELS=hymn", cwd=hymn)
+    assert stages_run(made("hymn", cwd=hymn)) == []
+    index = hymn / "models/hymn/source/best_model.ckpt.index"
+    index.write_bytes(index.read_bytes()[:-1])
+    message = refused(hymn, "hymn")
+    assert message.startswith("error: hymn export: ") and "not a readable TensorFlow checkpoint" in message
+
+
+def test_weights_that_a_recipe_lacks_are_refused(workshop):
+    path = workshop / "models/coconet/recipe.toml"
+    path.write_text(re.sub(r"\[sources\.tiny\]\n(.+\n)+", "", path.read_text()))
+    assert "coconet: expected tiny weights in its recipe, found seeded, custom, released" in refused(
+        workshop, "coconet", "WEIGHTS=tiny")
+
+
 def test_manifests_tell_everything_but_where_and_when(tiny):
-    paths = sorted(tiny.parents[1].glob("*/*/manifest.json"))
-    recipes = [recipe.read(ROOT, model) for model in recipe.models(ROOT)]
-    assert len(paths) == sum(len(STAGES) - ("lite" not in told) - ("exporter" not in told) for told in recipes)
+    recipes = {model: recipe.read(ROOT, model) for model in recipe.models(ROOT)}
+    paths = [path for model, told in recipes.items()
+             for path in (ROOT / "build" / recipe.kind(told, "tiny") / model).glob("*/manifest.json")]
+    assert len(paths) == sum(len(STAGES) - ("lite" not in told) - ("exporter" not in told) for told in recipes.values())
     for path in paths:
         told = json.loads(path.read_text())
         assert {"model", "stage", "weights", "key", "inputs", "outputs", "tools", "settings"} <= set(told)

@@ -1,5 +1,6 @@
 """A recipe is read strictly, and what is wrong in it is named with file, line and key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,11 @@ def test_a_wrong_value_is_named(tmp_path, old, new, named):
 def test_a_wrong_value_has_its_line(tmp_path):
     text = TEXT.replace('method = "static-qdq"', 'method = "magic"')
     assert f"recipe.toml:{line_of(text, 'method = ' + chr(34) + 'magic')}:" in refused(text, tmp_path)
+
+
+def test_a_recipe_needs_weights_of_its_own(tmp_path):
+    assert "needs sources.seeded, or sources.bundled" in refused(
+        re.sub(r"\[sources\.seeded\]\n(.+\n)+", "", TEXT), tmp_path)
 
 
 def test_what_is_not_toml_is_refused_with_its_line(tmp_path):
