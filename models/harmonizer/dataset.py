@@ -1,4 +1,4 @@
-"""Bach's chorales out of an .npz of pickled arrays, which are read without running what they say (Python 3.7 and later)."""
+"""Bach's chorales out of an .npz of pickled arrays, read without running what they say (Python 3.7 and later)."""
 
 import pickle
 import zipfile
@@ -70,7 +70,7 @@ def pieces_of(archive: zipfile.ZipFile, split: str) -> np.ndarray:
 
 
 def piece_of(voices: Any) -> Piece:
-    """A piece from its voices, float [sixteenths, 4], NaN for a rest; a beat that isn't whole at the end is left out."""
+    """A piece from its voices, float [sixteenths, 4], NaN for a rest, without a last beat that isn't whole."""
     if not isinstance(voices, np.ndarray) or voices.dtype.kind != "f" or voices.shape[1:] != (VOICES,):
         raise Refusal("a chorale isn't of four voices")
     whole = voices[:len(voices) // BEAT * BEAT].astype(np.float64)

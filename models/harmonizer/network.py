@@ -58,7 +58,7 @@ def build(sizes: Dict[str, int], dropout: float = 0.0) -> tf.keras.Model:
     """
     melody = tf.keras.Input([None], dtype=tf.int64, name="melody")
     sung = layers.Embedding(PITCHES, sizes["embedding"], name="embedding")(melody)
-    heard = layers.Bidirectional(layers.LSTM(sizes["encoder"], return_sequences=True), name="encoder")(
+    heard = layers.Bidirectional(layers.LSTM(sizes["encoder"], return_sequences=True, name="lstm"), name="encoder")(
         layers.Dropout(dropout)(sung))
     heard = layers.Dropout(dropout)(heard)
     walked = layers.LSTM(sizes["decoder"], return_sequences=True, name="decoder")(Beats(name="beats")(heard))
