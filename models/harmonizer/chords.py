@@ -6,7 +6,7 @@ Birmingham, "Algorithms for Chordal Analysis" (Computer Music Journal 26:2, 2002
 explains most of it, by time.
 """
 
-from typing import Sequence
+from typing import Tuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def number(name: str) -> int:
 
 
 
-def hits(ranked: np.ndarray, chords: np.ndarray) -> Sequence[float]:
+def hits(ranked: np.ndarray, chords: np.ndarray) -> Tuple[float, float]:
     """Top-1 and top-3: the share of beats whose chord is the first, or among the first three, of a ranking.
 
     ranked: int [beats, 3 or more]; chords: int [beats], of which UNKNOWN doesn't count.

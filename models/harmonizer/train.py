@@ -24,7 +24,7 @@ EPOCHS, PATIENCE = 80, 20
 BATCH, EXCERPT = 32, 32  # excerpts, beats
 RATE = 3e-3  # Adam's, which falls to 0 by half a cosine
 DROPOUT, SMOOTHING, LARGEST = 0.3, 0.05, 1.0  # LARGEST is the norm to which gradients are clipped
-KEYS = (-5, 6)  # semitones by which pieces are moved, the same range in every epoch
+KEYS = (-5, 6)  # semitones, the least and the most by which an excerpt is moved
 
 
 def train(splits: Dict[str, List[Piece]], seed: int, epochs: int = EPOCHS) -> Tuple[tf.keras.Model, int]:
