@@ -4,7 +4,7 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML SOURCES MIRROR TRUST RELEASE
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML SOURCES MIRROR TRUST RELEASE FROM TOOLCHAIN
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -14,7 +14,7 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play train convert inspect package publish push-models matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
+.PHONY: help all test verify checksums bench play new train convert inspect package publish push-models matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -56,6 +56,9 @@ train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains 
 	  $(patsubst models/%/train.py,%,$(wildcard models/*/train.py))))\
 	ENGINE=venv scripts/in legacy python -m models.$(firstword $(MODEL)).train --data "$$DATA" $${OUT:+--out="$$OUT"} \
 	  $${SEED:+--seed="$$SEED"}
+
+new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax: a folder in models/ that converts your own model
+	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" -- "$$FROM"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \

@@ -307,7 +307,7 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     """Print what came out, a line an artifact; the exit status says whether the bytes are the recorded ones."""
     rows, matched = [("artifact", "variant", "bytes", "against the original", "gate", "SHA-256")], True
     unrecorded = [one.model for one in builds
-                  if one.weights == "released" and not checksums.recorded(one.weights, one.model)]
+                  if one.weights in ("released", "bundled") and not checksums.recorded(one.weights, one.model)]
     for one in builds:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
@@ -324,8 +324,8 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
                          measured, "passed", verdict if one.weights != "custom" else found[0][:12] + "…"))
     command.table(rows, numbers={2})
     if unrecorded:
-        print(f"checksums/released/ has nothing of {', '.join(unrecorded)} yet: make checksums WEIGHTS=released "
-              "records what was built")
+        asked = "make checksums" + " WEIGHTS=released" * any(one.weights == "released" for one in builds)
+        print(f"nothing is recorded of {', '.join(unrecorded)} yet: {asked} records what was built")
     if not matched:
         print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",
               file=sys.stderr)

@@ -94,10 +94,16 @@ def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -
 
 
 def to_bytes(model: onnx.ModelProto) -> list[str]:
-    """Make int8 NAME.byte with a float32 NAME.scale a column of the matrix NAME of each product; returns the names."""
+    """Make int8 NAME.byte with a float32 NAME.scale a column of the matrix NAME of each product; returns the names.
+
+    Raises Refusal where there is none.
+    """
     factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     matrices = [tensor for tensor in model.graph.initializer if tensor.name in factors and len(tensor.dims) == 2]
     names = [tensor.name for tensor in matrices]
+    if not names:
+        raise job.Refusal("expected products with a matrix of weights to store in 8 bits, found none: name another "
+                          "method for the variant in the recipe, or leave it out")
     for name, tensor in zip(names, matrices):
         array = onnx.numpy_helper.to_array(tensor)
         largest = np.abs(array).max(axis=0)

@@ -24,9 +24,9 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproces
     """
     outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "MODEL", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT",
              "SEED", "TEMPERATURE", "STEPS", "TEMPO", "DECODE", "PERIODIC", "UPPER", "PREFIX", "SUFFIX", "DROPOUT",
-             "TYPICAL", "DATA", "SOURCES", "MIRROR", "TRUST", "TAG", "DRY_RUN", "RELEASE", "PLOT", "PTH", "T5X",
-             "TESTS", "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS", "SAVED_MODEL", "H5", "FROZEN", "TFJS", "ONNX",
-             "HTML"}
+             "TYPICAL", "SOURCES", "MIRROR", "TRUST", "TAG", "DRY_RUN", "RELEASE", "PLOT", "PTH", "T5X", "TESTS",
+             "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS", "SAVED_MODEL", "H5", "FROZEN", "TFJS", "ONNX", "HTML",
+             "FROM", "TOOLCHAIN", "DATA"}
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, "ENGINE": "venv", **environment},
                           text=True, capture_output=True, check=False)

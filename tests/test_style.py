@@ -43,8 +43,8 @@ def test_what_runs_on_python_3_7_compiles_there():
                        "weights"),
     }.items() for name in names]
     modules += [f"scripts/{name}.py" for name in (
-        "contestant", "export", "fetch", "freeze", "identity", "job", "lite", "reference", "seeded", "source",
-        "unpack", "inspect_graph", "inspect_handlers", "inspect_keras", "inspect_tensorflow", "inspect_tfjs",
+        "contestant", "export", "fetch", "freeze", "identity", "job", "lite", "reference", "saved_model", "seeded",
+        "source", "unpack", "inspect_graph", "inspect_handlers", "inspect_keras", "inspect_tensorflow", "inspect_tfjs",
         "inspect_translate", "inspected")]
     code = "import ast, sys; [ast.parse(open(name, encoding='utf-8').read(), name) for name in sys.argv[1:]]"
     done = run("scripts/in", "legacy", "python", "-c", code, *modules)

@@ -1,0 +1,168 @@
+"""`make new MODEL=mine FROM=path TOOLCHAIN=legacy`: a model's folder in models/, made out of its weights.
+
+legacy takes a SavedModel, torch a state_dict (.pth, .pt or .safetensors), jax Flax's parameters (.msgpack, or a T5X
+checkpoint). What can be read of them (ports, names, shapes) is written into the recipe, the rest are starters out of
+starter/, which convert what is a graph or a chain of dense layers as they are, and say what they miss of others. The
+weights are copied to source/, where the recipe has them bundled. Nothing that is given is run.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from scripts import build, command, flax_params, source, torch_module
+from scripts.arrays import listed
+from scripts.job import Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTER = Path(__file__).parent / "starter"
+NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
+PLAIN = r"\w[\w.-]*"
+LAYOUTS = {"legacy": "the folder of a SavedModel", "torch": "a state_dict, .pth, .pt or .safetensors",
+           "jax": "Flax's parameters, .msgpack, or a T5X checkpoint"}
+OPSETS = {"legacy": 17, "torch": 20, "jax": 20}
+METHODS = {  # of int8, by what a network is mostly made of
+    "convolutions": ("static-qdq", "8-bit weights a channel and 8-bit activations, calibrated on made-up inputs"),
+    "loops": ("dynamic-blocks", "8-bit weights, activations to 8 bits as they come; ONNX Runtime's own operators"),
+    "products": ("dynamic-columns", "8-bit weights with a scale a column, activations to 8 bits as they come"),
+}
+Layer = tuple[str, int, int, bool]  # name, inputs, outputs, whether it has a bias
+
+
+class Given(NamedTuple):
+    """What is known of a model by its weights."""
+    ports: Mapping[str, list[dict[str, Any]]]
+    folder: Path
+    files: list[str]  # in it
+    kind: str = "products"
+    layout: str = "files"
+    layers: list[Layer] | None = None
+    listed: str = ""  # its arrays, some of them
+
+
+def saved_model(path: Path) -> Given:
+    """A SavedModel's ports and files, by TensorFlow's own protobufs. Raises Refusal on what isn't one."""
+    done = subprocess.run(["scripts/in", "legacy", "python", "-m", "scripts.saved_model", path], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refusal(done.stderr.strip().splitlines()[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Given({kind: told[kind] for kind in ("inputs", "outputs")}, path, told["files"], told["kind"])
+
+
+def state_dict(path: Path) -> Given:
+    if path.suffix not in (".pth", ".pt", ".safetensors"):
+        raise Refusal(f"FROM={path}: expected {LAYOUTS['torch']}, found another file: save model.state_dict()")
+    return of_arrays(torch_module.arrays(path), path.parent, [path.name], "weight", ".")
+
+
+def parameters(path: Path) -> Given:
+    if path.is_dir():
+        folder = source.t5x_folder(path)
+        files = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+        return of_arrays(flax_params.arrays(folder), folder, files, "kernel", "/")._replace(layout="t5x")
+    return of_arrays(flax_params.arrays(path), path.parent, [path.name], "kernel", "/")
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray], folder: Path, files: list[str], matrix: str, joint: str) -> Given:
+    """What arrays tell: a chain of dense layers by its sizes, or names and shapes alone."""
+    layers = chain(arrays, matrix, joint)
+    sizes = (layers[0][1], layers[-1][2]) if layers else (1, 1)
+    ports = {kind: [{"name": name, "dtype": "float32", "shape": ["batch", size]}]
+             for kind, name, size in (("inputs", "x", sizes[0]), ("outputs", "y", sizes[1]))}
+    names = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
+    return Given(ports, folder, files, layers=layers, listed=re.sub(r"[^\w./\[\], -]", "?", listed(names)))
+
+
+def chain(arrays: Mapping[str, np.ndarray], matrix: str, joint: str) -> list[Layer] | None:
+    """The dense layers that arrays make up, each as wide as the one before it is out; None where they don't.
+
+    matrix: the last part of a matrix' name, [inputs, outputs] where it is Flax's "kernel", else turned round.
+    """
+    layers: list[Layer] = []
+    scopes = {name.rpartition(joint)[0] for name in arrays}
+    for scope in sorted(scopes, key=lambda name: list(map(int, re.findall(r"\d+", name)))):
+        own = {name.rpartition(joint)[2]: array for name, array in arrays.items() if name.rpartition(joint)[0] == scope}
+        if not {matrix} <= own.keys() <= {matrix, "bias"} or own[matrix].ndim != 2 or not re.fullmatch(r"\w+", scope):
+            return None
+        width, wider = own[matrix].shape if matrix == "kernel" else own[matrix].shape[::-1]
+        if (layers and layers[-1][2] != width) or own.get("bias", np.empty(wider)).shape != (wider,):
+            return None
+        layers.append((scope, width, wider, "bias" in own))
+    return layers or None
+
+
+READERS = {"legacy": saved_model, "torch": state_dict, "jax": parameters}
+
+
+def new(model: str, path: Path, toolchain: str) -> Path:
+    """Write models/<model>/ and return it. Raises Refusal on a name that is taken, or weights that can't be read."""
+    verbs = {*re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE), *build.NAMES}
+    if not re.fullmatch(NAME, model) or model in verbs:
+        raise Refusal(f"MODEL={model}: expected a name of small letters, digits and single _ that is no verb of make, "
+                      "found another: for instance MODEL=mine")
+    folder = ROOT / "models" / model
+    if folder.exists():
+        raise Refusal(f"models/{model}: expected a new name, found a folder: name another with MODEL=, or remove it")
+    if toolchain not in READERS:
+        raise Refusal(f"TOOLCHAIN={toolchain}: expected {', '.join(READERS)}, found another: take the framework's that "
+                      "the model was trained in")
+    if not path.exists():
+        raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
+    given = READERS[toolchain](path)
+    names = [port["name"] for kind in given.ports.values() for port in kind]
+    for name in [*names, *(part for file in given.files for part in Path(file).parts)]:  # they become code
+        if not re.fullmatch(PLAIN, name):
+            raise Refusal(f"FROM={path}: expected names of letters, digits, dots and dashes, found {name!r}: save it "
+                          "with plain ones")
+    shapes = [port["shape"] for port in given.ports["inputs"]]
+    axes = list(dict.fromkeys(axis for shape in shapes for axis in shape if isinstance(axis, str)))
+    method, about = METHODS[given.kind]
+    told = {"model": model, "title": model.replace("_", " ").capitalize(), "task": "Say in a sentence what it does",
+            "toolchain": toolchain, "opset": OPSETS[toolchain], "method": method, "about": about, "axes": axes,
+            "integers": any(port["dtype"] == "int64" for port in given.ports["inputs"]), **given._asdict()}
+    partial = ROOT / "build/.new.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for template in sorted([*STARTER.glob("*.jinja"), *(STARTER / toolchain).glob("*.jinja")]):
+            write(partial / template.stem, template, told)
+        for name in given.files:
+            (partial / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(given.folder / name, partial / "source" / name)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def write(path: Path, template: Path, told: Mapping[str, Any]) -> None:
+    """Fill a starter in."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                                     keep_trailing_newline=True)
+    environment.filters["shape"] = lambda port: str(tuple(port["shape"])).replace("'", "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.from_string(template.read_text(encoding="utf-8")).render(told), encoding="utf-8")
+
+
+def main() -> int:
+    parser = command.Parser(prog="scripts.new", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--toolchain", required=True)
+    parser.add_argument("given", type=lambda path: Path(path).expanduser().resolve(), metavar="FROM")
+    asked = parser.parse_args()
+    folder = new(asked.model, asked.given, asked.toolchain)
+    print(f"{folder.relative_to(ROOT)} is there: its recipe.toml says what goes in and out, source/ holds the weights\n"
+          f"next: make {asked.model}, then make checksums MODELS={asked.model}; docs/your-own-model.md goes on from it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

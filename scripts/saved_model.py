@@ -1,0 +1,134 @@
+"""A SavedModel as a source: what it answers, and its graph as ONNX (Python 3.7, TensorFlow 2.4.1).
+
+`python -m scripts.saved_model FOLDER` says as JSON what a recipe has to know of it, and runs nothing of it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Tuple
+
+import numpy as np
+import onnx
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from scripts.freeze import freeze
+from scripts.inspect_tensorflow import model_parsed
+from scripts.inspected import read, refusal
+from scripts.job import REFUSED, Refusal, progress
+
+SIGNATURE = "serving_default"
+AXES = ("batch", "length", "axis_{}")  # dynamic ones by their number: no signature says which are of one size
+EXPECTED = "a SavedModel with the signature {}".format(SIGNATURE)
+Arrays = Dict[str, np.ndarray]
+Port = Dict[str, Any]  # as a recipe has it: name, dtype, shape
+
+
+def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arrays]) -> None:
+    """Write the recipe's only component as ONNX, and reference.npz with what the model answers to each feed by case.
+
+    Inputs are cast to the model's own dtypes and outputs back to the recipe's. Raises Refusal where the model's
+    ports aren't the recipe's, or an op has no ONNX equivalent.
+    """
+    [(component, described)] = recipe["components"].items()
+    model = tf.saved_model.load(str(source))  # kept, as it holds the variables
+    function = model.signatures[SIGNATURE]
+    found = sorted(function._arg_keywords), sorted(function.structured_outputs)
+    expected = tuple(sorted(port["name"] for port in described[kind]) for kind in ("inputs", "outputs"))
+    if found != expected:
+        raise Refusal("{}: expected the ports {} -> {} of the recipe, found {} -> {}: name these in recipe.toml".format(
+            source, *expected, *found))
+    progress("converting the SavedModel's graph")
+    onnx.save(converted(function, described, recipe["opset"]), str(out / "{}.onnx".format(component)))
+    arrays = {}
+    for case, feed in feeds.items():
+        progress("asking the original: {}".format(case))
+        answers = answer(function, feed)
+        for port in (*described["inputs"], *described["outputs"]):
+            array = feed[port["name"]] if port["name"] in feed else answers[port["name"]]
+            arrays["{}/{}/{}".format(component, case, port["name"])] = array.astype(port["dtype"])
+    np.savez(str(out / "reference.npz"), **arrays)
+
+
+def converted(function: Any, described: Dict[str, List[Port]], opset: int) -> onnx.ModelProto:
+    """The ONNX of a signature's function, its ports in the recipe's order and dtypes."""
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    # By the function's own keywords: zipped with the sorted signature, inputs come out permuted.
+    inner = dict(zip(function._arg_keywords, frozen.inputs)), dict(zip(sorted(function.structured_outputs),
+                                                                       frozen.outputs))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        fed = {}
+        for port in described["inputs"]:
+            tensor = inner[0][port["name"]]
+            placeholder = tf.compat.v1.placeholder(port["dtype"], tensor.shape, port["name"])
+            fed[tensor.name] = tf.cast(placeholder, tensor.dtype)
+        names = [inner[1][port["name"]].name for port in described["outputs"]]
+        results = tf.import_graph_def(frozen.graph.as_graph_def(), fed, names, name="model")
+        for port, result in zip(described["outputs"], results):
+            tf.identity(tf.cast(result, port["dtype"]), port["name"])
+        return freeze(session, *[[port["name"] for port in described[kind]] for kind in ("inputs", "outputs")],
+                      opset=opset)
+
+
+def answer(function: Any, feed: Arrays) -> Arrays:
+    """What a signature's function returns, by port."""
+    return {name: tensor.numpy() for name, tensor in function(**fed(function, feed)).items()}
+
+
+def fed(function: Any, feed: Arrays) -> Dict[str, tf.Tensor]:
+    """A feed in the function's own dtypes."""
+    dtypes = {name: tensor.dtype for name, tensor in zip(function._arg_keywords, function.inputs)}
+    return {name: tf.cast(array, dtypes[name]) for name, array in feed.items()}
+
+
+def original(source: Path, threads: int, component: str, feed: Arrays) -> Dict[str, Callable[[], Any]]:
+    """The call that a bench times."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    model = tf.saved_model.load(str(source))
+    function = model.signatures[SIGNATURE]
+    told = fed(function, feed)
+    return {"{}/original".format(component): lambda kept=model: function(**told)}
+
+
+def describe(folder: Path) -> Dict[str, Any]:
+    """Ports, files and kinds of ops of a SavedModel, read as protobuf. Raises Refusal on what isn't one."""
+    model = SavedModel()
+    if not model_parsed(model, read(folder / "saved_model.pb", EXPECTED)):
+        raise refusal(folder, EXPECTED, "no protobuf of one")
+    meta = next((meta for meta in model.meta_graphs if SIGNATURE in meta.signature_def), None)
+    if meta is None:
+        raise Refusal("{}: expected {}, found another: save it again with signatures=…".format(folder, EXPECTED))
+    signature = meta.signature_def[SIGNATURE]
+    ops = {node.op for nodes in (meta.graph_def.node, *(f.node_def for f in meta.graph_def.library.function))
+           for node in nodes}
+    return {
+        "inputs": ports(signature.inputs.items()), "outputs": ports(signature.outputs.items()),
+        "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
+        "kind": "convolutions" if any("Conv" in op for op in ops) else
+                "loops" if {"While", "StatelessWhile", "Enter"} & ops else "products",
+    }
+
+
+def ports(told: Iterable[Tuple[str, Any]]) -> List[Port]:
+    """Ports of a signature as a recipe has them: dynamic axes with names, numbers as float32 or int64."""
+    found = []
+    for name, info in sorted(told):
+        dtype = tf.as_dtype(info.dtype)
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool) or info.tensor_shape.unknown_rank:
+            raise Refusal("the port {}: expected numbers of a known rank, found {}: cut the model behind it and save "
+                          "it again".format(name, "an unknown rank" if info.tensor_shape.unknown_rank else dtype.name))
+        shape = [axis.size if axis.size >= 0 else AXES[min(number, 2)].format(number)
+                 for number, axis in enumerate(info.tensor_shape.dim)]
+        found.append({"name": name, "dtype": "float32" if dtype.is_floating else "int64", "shape": shape})
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(describe(Path(sys.argv[1]))))
+    except Refusal as error:
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)

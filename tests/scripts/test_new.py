@@ -1,0 +1,218 @@
+"""make new: a folder that converts what it was given, or says what it misses; nothing that is given is run."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from scripts import new
+from tests.conftest import ROOT, copy_tree, made, run
+
+SAVED_MODEL = """
+import sys
+import numpy as np, tensorflow as tf
+
+class Model(tf.Module):
+    def __init__(self):
+        draw = np.random.RandomState(0).randn
+        self.table, self.first, self.last = (
+            tf.Variable(draw(*shape).astype("f")) for shape in ((12, 16), (16, 64), (64, 8)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 16], tf.float32, "zeta"),
+                                  tf.TensorSpec([None, None], tf.int32, "alpha")])
+    def __call__(self, zeta, alpha):
+        hidden = tf.nn.relu(tf.einsum("btc,cd->btd", zeta + tf.gather(self.table, alpha), self.first))
+        scores = tf.einsum("btc,cd->btd", hidden, self.last)
+        return {"scores": scores, "best": tf.argmax(scores, -1, output_type=tf.int32)}
+
+model = Model()
+tf.saved_model.save(model, sys.argv[1], signatures=model.__call__)
+"""
+FLAX = """
+import sys
+import flax.linen as nn, flax.serialization, jax, jax.numpy as jnp
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(64)(x))
+        return nn.Dense(8)(x)
+
+with open(sys.argv[1], "wb") as file:
+    file.write(flax.serialization.to_bytes(Network().init(jax.random.key(0), jnp.zeros((1, 16)))))
+"""
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8, bias=False))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A tree with a model of each toolchain, made by make new and cast."""
+    folder = tmp_path_factory.mktemp("new")
+    tree = copy_tree(folder / "tree")
+    for code, toolchain, name in ((SAVED_MODEL, "legacy", "saved"), (FLAX, "jax", "flax.msgpack")):
+        (folder / "write.py").write_text(code)
+        done = run("scripts/in", toolchain, "python", folder / "write.py", folder / name)
+        assert done.returncode == 0, done.stderr
+    torch.save(network().state_dict(), folder / "weights.pth")
+    for model, path, toolchain in (("graph", "saved", "legacy"), ("dense", "flax.msgpack", "jax"),
+                                   ("chain", "weights.pth", "torch")):
+        made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", cwd=tree)
+    made("-j2", "all", "MODELS=graph dense chain", cwd=tree)
+    return tree
+
+
+def refused(tree: Path, *words: str) -> str:
+    done = run("make", "--no-print-directory", *words, cwd=tree)
+    assert done.returncode and "Traceback" not in done.stderr, done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("model", ["graph", "dense", "chain"])
+def test_a_simple_model_converts_as_it_is(tree, model):
+    artifacts = json.loads((tree / f"build/bundled/{model}/verify/report.json").read_text())["artifacts"]
+    assert [one["variant"] for one in artifacts] == ["fp32", "fp16", "int8"]
+    assert artifacts[2]["bytes"] < 0.7 * artifacts[0]["bytes"]
+    measured = {one["variant"]: min(row["snr_db"] for row in one["measured"] if row["port"] != "best")
+                for one in artifacts}
+    assert measured["fp32"] > 120 and measured["int8"] > 30
+
+
+def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):
+    """The signature's int32 are int64 outside, and the inputs aren't permuted, whatever their order."""
+    text = (tree / "models/graph/recipe.toml").read_text()
+    assert [line for line in text.splitlines() if line.startswith(("name", "dtype", "shape"))] == [
+        'name = "alpha"', 'dtype = "int64"', 'shape = ["batch", "length"]',
+        'name = "zeta"', 'dtype = "float32"', 'shape = ["batch", "length", 16]',
+        'name = "best"', 'dtype = "int64"', 'shape = ["batch", "length"]',
+        'name = "scores"', 'dtype = "float32"', 'shape = ["batch", "length", 8]']
+
+
+def test_it_plays_and_benches(tree, tmp_path):
+    np.savez(tmp_path / "in.npz", x=np.ones((3, 16), np.float32))
+    made("play", "MODEL=chain", f"IN={tmp_path / 'in.npz'}", f"OUT={tmp_path / 'out.npz'}", "VARIANT=fp32", cwd=tree)
+    with torch.inference_mode():
+        expected = network()(torch.ones(3, 16)).numpy()
+    assert np.abs(np.load(tmp_path / "out.npz")["y"] - expected).max() < 1e-6
+    assert "x as NumPy's .npz, found" in refused(tree, "play", "MODEL=graph", f"IN={tmp_path / 'in.npz'}", "OUT=o.npz")
+    for model in ("graph", "dense", "chain"):
+        assert "| model | original |" in made("bench", f"MODELS={model}", cwd=tree)
+
+
+def test_the_folder_is_as_clean_as_the_house(tree):
+    done = run("scripts/in", "checks", "ruff", "check", "--no-cache", "--ignore", "UP006,UP035", "models", cwd=tree)
+    assert done.returncode == 0, done.stdout
+    done = run("scripts/in", "legacy", "python", "-m", "py_compile", "models/graph/inputs.py", "models/graph/export.py",
+               "models/graph/bench.py", cwd=tree)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_guess_misses_its_gate(tree):
+    """The original in JAX judges the twin in PyTorch: another activation there is caught by number."""
+    path = tree / "models/dense/network.py"
+    text = path.read_text()
+    path.write_text(text.replace("ReLU()", "GELU()"))
+    assert "dense-model-fp32.onnx: snr_db of y" in refused(tree, "dense")
+    path.write_text(text)
+
+
+def test_another_checkpoint_of_the_network_is_cast_and_one_of_another_is_refused(tree, tmp_path):
+    for name, wider in (("fits", 64), ("other", 65)):
+        (tmp_path / name).mkdir()
+        module = torch.nn.Sequential(torch.nn.Linear(16, wider), torch.nn.ReLU(), torch.nn.Linear(wider, 8, bias=False))
+        torch.save(module.state_dict(), tmp_path / name / "weights.pth")
+    made("chain", f"CHECKPOINT={tmp_path / 'fits'}", cwd=tree)
+    assert "0.weight is [65, 16], expected [64, 16]" in refused(tree, "chain", f"CHECKPOINT={tmp_path / 'other'}")
+
+
+def test_arrays_that_are_no_chain_are_listed_where_the_network_goes(tree, tmp_path):
+    save_file({"norm.weight": torch.ones(3), "out.kernel": torch.ones(2, 3, 4)}, tmp_path / "odd.safetensors")
+    made("new", "MODEL=odd", f"FROM={tmp_path / 'odd.safetensors'}", "TOOLCHAIN=torch", cwd=tree)
+    message = refused(tree, "odd")
+    assert "models/odd/network.py: expected the module" in message
+    assert "norm.weight [3], out.kernel [2, 3, 4]" in message
+
+
+def test_a_t5x_checkpoint_is_taken_whole(tree, tiny):
+    made("new", "MODEL=writer", f"FROM={ROOT / 'build/tiny/mt3/fetch'}", "TOOLCHAIN=jax", cwd=tree)
+    assert 'checkpoint = "t5x"' in (tree / "models/writer/recipe.toml").read_text()
+    assert "models/writer/ask.py: expected the network" in refused(tree, "writer")
+    shutil.rmtree(tree / "models/writer")
+
+
+class Bomb:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_is_refused_and_not_run(tree, tmp_path):
+    torch.save({"weight": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pth")
+    assert "would run: " in refused(tree, "new", "MODEL=bomb", f"FROM={tmp_path / 'bomb.pth'}", "TOOLCHAIN=torch")
+    bare = io.BytesIO()
+    pickle.dump(Bomb(tmp_path / "ran"), bare)
+    (tmp_path / "bare.pt").write_bytes(bare.getvalue())
+    assert "a bare pickle" in refused(tree, "new", "MODEL=bomb", f"FROM={tmp_path / 'bare.pt'}", "TOOLCHAIN=torch")
+    assert not (tmp_path / "ran").exists() and not (tree / "models/bomb").exists()
+
+
+def test_names_that_would_be_code_are_no_code(tree, tmp_path):
+    """In a stub's text they lose their quotes; as ports or files they are refused."""
+    torch.save({'x");open("ran","w");("': torch.ones(3)}, tmp_path / "a.pth")
+    made("new", "MODEL=quoted", f"FROM={tmp_path / 'a.pth'}", "TOOLCHAIN=torch", cwd=tree)
+    assert 'open("' not in (tree / "models/quoted/network.py").read_text()
+    refused(tree, "quoted")
+    assert not (tree / "ran").exists()
+    shutil.copy(tmp_path / "a.pth", tmp_path / 'a"+"b.pth')
+    assert "expected names of letters" in refused(tree, "new", "MODEL=code", f"FROM={tmp_path}/a\"+\"b.pth",
+                                                  "TOOLCHAIN=torch")
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["MODEL=coconet", "FROM=README.md", "TOOLCHAIN=torch"], "models/coconet: expected a new name"),
+    (["MODEL=verify", "FROM=README.md", "TOOLCHAIN=torch"], "MODEL=verify: expected a name"),
+    (["MODEL=../mine", "FROM=README.md", "TOOLCHAIN=torch"], "MODEL=../mine: expected a name"),
+    (["MODEL=mine", "FROM=README.md", "TOOLCHAIN=keras"], "TOOLCHAIN=keras: expected legacy, torch, jax"),
+    (["MODEL=mine", "FROM=nothing", "TOOLCHAIN=jax"], "nothing: expected Flax's parameters"),
+    (["MODEL=mine", "FROM=README.md", "TOOLCHAIN=torch"], "expected a state_dict"),
+    (["MODEL=mine", "FROM=README.md", "TOOLCHAIN=jax"], "expected parameters as flax.serialization"),
+    (["MODEL=mine", "FROM=docs", "TOOLCHAIN=legacy"], "expected a SavedModel"),
+])
+def test_what_can_not_be_is_one_sentence(tree, words, said):
+    message = refused(tree, "new", *words)
+    assert said in message and message.count("error: ") == 1
+    assert not (tree / "models/mine").exists() and not (tree / "build/.new.partial").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(tree, tmp_path):
+    torch.save(network().state_dict(), tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-300])
+    with zipfile.ZipFile(tmp_path / "locked.pth", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}.")
+    for name in ("cut", "locked"):
+        refused(tree, "new", "MODEL=mine", f"FROM={tmp_path / name}.pth", "TOOLCHAIN=torch")
+
+
+@pytest.mark.parametrize(("shapes", "layers"), [
+    ({"0.weight": (4, 3), "0.bias": (4,), "10.weight": (2, 5), "2.weight": (5, 4)},
+     [("0", 3, 4, True), ("2", 4, 5, False), ("10", 5, 2, False)]),
+    ({"0.weight": (4, 3), "1.weight": (2, 5)}, None),
+    ({"0.weight": (4, 3), "0.bias": (3,)}, None),
+    ({"0.weight": (4, 3), "0.running_mean": (4,)}, None),
+    ({}, None),
+])
+def test_dense_layers_are_a_chain_only_where_their_sizes_meet(shapes, layers):
+    assert new.chain({name: np.zeros(shape) for name, shape in shapes.items()}, "weight", ".") == layers
