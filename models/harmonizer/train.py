@@ -20,10 +20,10 @@ from models.harmonizer.chords import BEAT, CHORDS, UNKNOWN
 from models.harmonizer.dataset import Piece, read
 from scripts.job import REFUSED, Refusal, progress
 
-EPOCHS, PATIENCE = 80, 20
+EPOCHS, PATIENCE = 100, 20
 BATCH, EXCERPT = 32, 32  # excerpts, beats
 RATE = 3e-3  # Adam's, which falls to 0 by half a cosine
-DROPOUT, SMOOTHING, LARGEST = 0.3, 0.05, 1.0  # LARGEST is the norm to which gradients are clipped
+DROPOUT, SMOOTHING, LARGEST = 0.2, 0.05, 1.0  # LARGEST is the norm to which gradients are clipped
 KEYS = (-5, 6)  # semitones, the least and the most by which an excerpt is moved
 
 
