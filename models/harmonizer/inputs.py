@@ -28,5 +28,5 @@ def reference() -> Dict[str, np.ndarray]:
 
 
 def bench() -> Dict[str, Dict[str, np.ndarray]]:
-    """What the bench feeds each component: one melody of 16 bars of 4/4."""
-    return {"chords": {"melody": songs("bench", 1, 64)}}
+    """What the bench feeds each component: one melody of 8 bars of 4/4."""
+    return {"chords": {"melody": songs("bench", 1, 32)}}
