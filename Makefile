@@ -4,17 +4,19 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML SOURCES MIRROR TRUST RELEASE FROM TOOLCHAIN
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
+  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
 build     = $(python) scripts.build $(filter -j%,$(MFLAGS)) --weights "$$WEIGHTS" $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"} \
-  $${SOURCES:+--sources "$$SOURCES"} $${MIRROR:+--mirror "$$MIRROR"} $${TRUST:+--trust "$$TRUST"}
+  $${SOURCES:+--sources "$$SOURCES"} $${MIRROR:+--mirror "$$MIRROR"} $${TRUST:+--trust "$$TRUST"} $${ROUTE:+--route "$$ROUTE"}
 checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play new train convert inspect package publish push-models matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
+.PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
+  matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -24,7 +26,7 @@ help: ## print the verbs
 all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)
 
-$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/
+$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/, ROUTE=tfjs by way of TensorFlow.js
 	@$(build) $@
 
 $(stages): ## every model up to that stage
@@ -68,6 +70,16 @@ inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is 
 	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
 	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
 	  $${HTML:+--html="$$HTML"} -- "$$T5X"
+
+extract: ## ONNX=path FROM=tensor,… TO=tensor,… OUT=piece.onnx: a piece of a graph that runs alone, with what goes in and out
+	@ENGINE=venv scripts/in torch python -m scripts.extract --onnx="$$ONNX" --from="$$FROM" --to="$$TO" -- "$$OUT"
+
+bisect: ## MODEL=coconet: the first node of each exported graph whose numbers aren't the original's, or that all agree
+	@ENGINE=venv scripts/in torch python -m scripts.bisect --weights "$$WEIGHTS" --engine "$$ENGINE" -- "$$MODEL"
+
+graph: ## ONNX=path OUT=graph.svg, or MODEL=coconet: graphs as pictures, the latter in build/
+	@ENGINE=venv scripts/in torch python -m scripts.graph --weights "$$WEIGHTS" $${ONNX:+--onnx="$$ONNX"} \
+	  $${MODEL:+--model="$$MODEL"} -- "$$OUT"
 
 package: ## the release's assets of verified builds, in dist/TAG/; WEIGHTS=released for a real one
 	@ENGINE=venv scripts/in release python -m scripts.package --weights "$$WEIGHTS" $${TAG:+--tag "$$TAG"} $(MODELS)

@@ -1,11 +1,11 @@
-"""A checkpoint's arrays held against those there must be, and what a sentence says of it."""
+"""A checkpoint's arrays held against those there must be, and what a sentence says of it (Python 3.7 and later)."""
 
-from collections.abc import Mapping
+from typing import List, Mapping, Tuple
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = Mapping[str, Tuple[int, ...]]
 
 
-def flaws(found: Shapes, known: Shapes) -> list[str]:
+def flaws(found: Shapes, known: Shapes) -> List[str]:
     """What is wrong with the shapes found, a line for each kind of flaw."""
     missing = [name for name in known if name not in found]
     extra = [name for name in found if name not in known]
@@ -15,6 +15,6 @@ def flaws(found: Shapes, known: Shapes) -> list[str]:
     return [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds.items() if names]
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def listed(names: List[str], most: int = 5) -> str:
     """The names, or the first of them and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -29,8 +29,8 @@ THREADS = (1, 2)
 class Contestant:
     """A process that holds one side's models and times one of them each time it is asked."""
 
-    def __init__(self, toolchain: str, side: str, code: str, folder: Path, threads: int):
-        words = ["python", "-m", "scripts.contestant", side, code, str(folder), str(threads)]
+    def __init__(self, toolchain: str, side: str, model: str, like: str, folder: Path, threads: int):
+        words = ["python", "-m", "scripts.contestant", side, model, like, str(folder), str(threads)]
         self.log = ROOT / folder / f"bench-{side}.log"
         self.process = subprocess.Popen([ROOT / "scripts/in", toolchain, *words], cwd=ROOT, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"))
@@ -66,7 +66,7 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     toolchains = {"original": told["toolchain"], "onnx": "torch"}
 
     def start(side: str, threads: int) -> Contestant:
-        return Contestant(toolchains[side], side, told.get("like", model), folder, threads)
+        return Contestant(toolchains[side], side, model, told.get("like", model), folder, threads)
 
     medians: dict[str, dict[str, float]] = {}
     counts = set()

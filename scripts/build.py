@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts import checksums, command, manifest, recipe, source, sources
-from scripts.job import REFUSED, Refusal
+from scripts.job import REFUSED, Refusal, module_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE_BYTES = 64 * 10**6
@@ -29,18 +29,18 @@ class Stage(NamedTuple):
     name: str
     toolchain: str | None  # None: the model's own
     reads: tuple[str, ...]
-    own: str | None  # the model's module that the stage calls
+    own: tuple[str, ...]  # the model's modules that the stage calls, where it has them
 
 
 STAGES = (
-    Stage("fetch", None, (), "seeded"),
-    Stage("ask", None, ("fetch",), "ask"),
-    Stage("export", None, ("fetch", "ask"), "export"),
-    Stage("optimize", "torch", ("export",), None),
-    Stage("quantize", "torch", ("optimize",), "inputs"),
-    Stage("lite", None, ("fetch", "export"), "lite"),
-    Stage("compose", "torch", ("quantize", "lite", "fetch"), "compose"),
-    Stage("verify", "torch", ("compose", "lite", "export", "ask"), None),
+    Stage("fetch", None, (), ("seeded",)),
+    Stage("ask", None, ("fetch",), ("ask",)),
+    Stage("export", None, ("fetch", "ask"), ("export", "rewrites")),
+    Stage("optimize", "torch", ("export",), ()),
+    Stage("quantize", "torch", ("optimize",), ("inputs", "kernels")),
+    Stage("lite", None, ("fetch", "export"), ("lite",)),
+    Stage("compose", "torch", ("quantize", "lite", "fetch"), ("compose",)),
+    Stage("verify", "torch", ("compose", "lite", "export", "ask"), ("kernels",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -56,7 +56,7 @@ class Origin(NamedTuple):
 class Build:
     """One model's build: its recipe, its folder, and which stages are to be run."""
 
-    def __init__(self, model: str, weights: str, origin: Origin, hashes: manifest.Hashes):
+    def __init__(self, model: str, weights: str, origin: Origin, hashes: manifest.Hashes, route: str | None = None):
         self.model, self.origin, self.hashes = model, origin, hashes
         self.recipe = recipe.read(ROOT, model)
         self.weights = recipe.kind(self.recipe, weights)
@@ -64,10 +64,21 @@ class Build:
         if self.weights not in ("released", *self.recipe["sources"]):
             raise Refusal(f"{model}: expected {self.weights} weights in its recipe, found "
                           f"{', '.join(self.recipe['sources'])}: use WEIGHTS= with one of those")
+        if route:
+            self.recipe["route"] = self.taken(route)
+        self.judged = self.weights != "custom" and not route  # by checksums/
         self.source = self.recipe["sources"].get("released", {}).get("source")
         self.known = self.learn() if self.weights == "released" else None
-        self.folder = Path("build") / self.weights / model
+        self.folder = Path("build") / (f"{self.weights}-{route}" if route else self.weights) / model
         self.missed = ROOT / self.folder / "missed.md"
+
+    def taken(self, route: str) -> str:
+        """The route, where the model's export can go it. Raises Refusal where it can't."""
+        if route not in self.recipe.get("routes", []):
+            raise Refusal(f"{self.model}: expected a model that ROUTE={route} leads to, found one whose recipe doesn't "
+                          "name it: TensorFlow.js takes a graph of TensorFlow without ops such as GrooVAE's "
+                          "LSTMBlockCell; leave out ROUTE")
+        return route
 
     def has(self, stage: str) -> bool:
         """Whether the model has this stage: lite, and ask where another toolchain exports, if its recipe says so."""
@@ -85,8 +96,7 @@ class Build:
 
     def key(self, stage: Stage) -> str:
         """What decides the stage's bytes; needs the manifests of the stages that it reads."""
-        code = self.recipe.get("like", self.model)
-        modules = [f"scripts.{stage.name}"] + ([f"models.{code}.{stage.own}"] if stage.own else [])
+        modules = [f"scripts.{stage.name}", *(module_name(self.model, self.recipe, own) for own in stage.own)]
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]
@@ -244,11 +254,11 @@ def say(model: str, stage: str, what: str) -> None:
         print(f"  {model:<12} {stage:<9} {what}", flush=True)
 
 
-def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin) -> int:
+def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin, route: str | None) -> int:
     """Bring the models to the stage `until`; returns the exit status."""
     hashes = manifest.Hashes(ROOT / "build" / ".hashes.json")
     stages = STAGES[:NAMES.index(until) + 1]
-    builds = [Build(model, weights, origin, hashes) for model in models]
+    builds = [Build(model, weights, origin, hashes, route) for model in models]
     if weights == "released" and origin.sources:
         builds = present(builds, origin.sources)
 
@@ -307,7 +317,8 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     """Print what came out, a line an artifact; the exit status says whether the bytes are the recorded ones."""
     rows, matched = [("artifact", "variant", "bytes", "against the original", "gate", "SHA-256")], True
     unrecorded = [one.model for one in builds
-                  if one.weights in ("released", "bundled") and not checksums.recorded(one.weights, one.model)]
+                  if one.judged and one.weights in ("released", "bundled")
+                  and not checksums.recorded(one.weights, one.model)]
     for one in builds:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
@@ -316,12 +327,12 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             found, expected = [hashes(ROOT / path) for path in paths], [recorded.get(str(path)) for path in paths]
             verdict = ("matches" if found == expected else "not recorded" if None in expected
                        else f"differs: {found[0][:12]}…")
-            matched &= expected == found or one.weights == "custom" or one.model in unrecorded
+            matched &= expected == found or not one.judged or one.model in unrecorded
             gates = [gate for gate in artifact["gates"] if gate.get("port")]
             measured = ", ".join(f"{gate['metric']} {gate['measured']:.3g}" for gate in gates)
             variant = artifact["variant"] + (" tflite" if paths[0].suffix == ".tflite" else "")
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
-                         measured, "passed", verdict if one.weights != "custom" else found[0][:12] + "…"))
+                         measured, "passed", verdict if one.judged else found[0][:12] + "…"))
     command.table(rows, numbers={2})
     if unrecorded:
         asked = "make checksums" + " WEIGHTS=released" * any(one.weights == "released" for one in builds)
@@ -341,6 +352,7 @@ def main() -> int:
     parser.add_argument("--sources", type=lambda path: Path(path).expanduser().resolve())
     parser.add_argument("--mirror")
     parser.add_argument("--trust")
+    parser.add_argument("--route", choices=recipe.ROUTES)
     parser.add_argument("-j", dest="jobs", type=int, nargs="?", const=os.cpu_count(), default=1)
     asked = parser.parse_args()
     if asked.weights == "custom" and not asked.checkpoint:
@@ -348,7 +360,7 @@ def main() -> int:
     with command.alone(ROOT / "build"):
         return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
                      "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs,
-                     Origin(asked.checkpoint, asked.sources, asked.mirror, asked.trust))
+                     Origin(asked.checkpoint, asked.sources, asked.mirror, asked.trust), asked.route)
 
 
 if __name__ == "__main__":

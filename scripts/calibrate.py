@@ -7,6 +7,7 @@ times smaller than the grid that the ranges are then put on.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,14 +37,26 @@ class Conv(OpRun):
         return (result.numpy(),)
 
 
+def operator(name: str, told: dict[str, Any], kernel: Callable[..., Any]) -> type[OpRun]:
+    """An operator of the model's own for the evaluator; its kernel gets the dtypes that it is written for."""
+    def run(self, *arrays, **attributes):
+        returned = kernel(*(array.astype(dtype) for array, dtype in zip(arrays, told["inputs"])), **attributes)
+        returned = returned if isinstance(returned, tuple) else (returned,)
+        return tuple(np.asarray(array, np.float64 if dtype == "float32" else dtype)
+                     for array, dtype in zip(returned, told["outputs"]))
+
+    return type(name, (OpRun,), {"op_domain": told["domain"], "_run": run})
+
+
 def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
-           progress: Callable[[str], None]) -> dict[str, tuple[float, float]]:
+           progress: Callable[[str], None], operators: Sequence[type[OpRun]] = ()) -> dict[str, tuple[float, float]]:
     """The range (lowest, highest) to quantize for each activation of a float32 model.
 
+    operators: those of the model's own, for the evaluator.
     Each is the range seen, cut to the fraction that loses least squared error over 255
     levels, and put on a grid of GRID_BITS significant bits. Zero always lies inside.
     """
-    evaluator = ReferenceEvaluator(in_float64(model), new_ops=[Conv])
+    evaluator = ReferenceEvaluator(in_float64(model), new_ops=[Conv, *operators])
     names = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
     names -= {tensor.name for tensor in model.graph.initializer}
     lowest, highest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
@@ -63,7 +76,17 @@ def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a float32 model that computes in float64."""
     wide = onnx.ModelProto.FromString(model.SerializeToString())
-    for tensor in wide.graph.initializer:
+    tensors = list(wide.graph.initializer)
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                tensors.append(attribute.t)
+            elif (node.op_type, attribute.name, attribute.i) == ("Cast", "to", onnx.TensorProto.FLOAT):
+                attribute.i = onnx.TensorProto.DOUBLE
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                array = np.array(onnx.helper.get_attribute_value(attribute), np.float64)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
+    for tensor in tensors:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.CopyFrom(onnx.numpy_helper.from_array(
                 onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

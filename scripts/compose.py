@@ -29,6 +29,7 @@ def compose(task: job.Job) -> None:
             model.graph.name = f"{task.model}-{component}-{variant}"
             graphs.name_ports(model.graph, described)
             told = identity.identity(task, component, variant) | {"source_sha256": source}
+            told |= identity.operators(task, model.opset_import)
             if beside := graphs.beside(model):
                 weights = task.out / f"{task.model}-{beside}"
                 if not weights.exists():  # the components that share a step share its weights

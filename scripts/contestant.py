@@ -1,8 +1,8 @@
-"""One side of a bench (Python 3.7 and later): python -m scripts.contestant SIDE MODEL FOLDER THREADS
+"""One side of a bench (Python 3.7 and later): python -m scripts.contestant SIDE MODEL LIKE FOLDER THREADS
 
 SIDE is `original`, the model's bench.py in its own toolchain with the artifacts for TensorFlow
 Lite beside it, or `onnx`, the artifacts of a build in ONNX Runtime, with the model's
-bench_torch.py beside them if it has one. MODEL is the one whose modules these are. Prints the
+bench_torch.py beside them if it has one. A module that MODEL doesn't have is that of the model LIKE. Prints the
 names `<work>/<contestant>` that it can run as JSON; then, for each name read from standard input,
 runs it a few times and prints the milliseconds of a call, and the most memory that the process has
 taken until then, in MB. A work is named for its component, and what comes after a comma.
@@ -18,19 +18,21 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict
 
+from scripts.job import module_name
 
-def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
+Feeds = Dict[str, Dict[str, Any]]  # what each work takes, by its ports
+
+
+def artifacts(model: str, feeds: Feeds, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
     """A call for each component's bare export and each finished artifact, by name.
 
     What is called is loaded then, and held until another component's turn: large models don't fit side by side.
     """
-    import onnxruntime  # only this side's toolchain has it
+    import onnxruntime  # only this side's toolchain has it, and what reads recipes
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
-    feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
+    from scripts import kernels, recipe
 
+    told = recipe.read(Path(), model)
     held = {}  # sessions by component and path
 
     def call(path: Path, work: str) -> Callable[[], Any]:
@@ -40,7 +42,10 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
             if place not in held:
                 for other in [other for other in held if other[0] != place[0]]:
                     del held[other]
-                held[place] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
+                held[place] = kernels.session(path, model, told, options)
             return held[place].run(None, feeds[work])
         return run
 
@@ -56,14 +61,13 @@ def artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], 
     return calls
 
 
-def lite_artifacts(model: str, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
+def lite_artifacts(feeds: Feeds, folder: Path, threads: int) -> Dict[str, Callable[[], Any]]:
     """A call for each artifact for TensorFlow Lite, by name; its interpreter is in the original's toolchain."""
     paths = sorted((folder / "compose").glob("*.tflite"))
     if not paths:
         return {}
     from scripts import lite  # only where TensorFlow is
 
-    feeds = importlib.import_module("models.{}.inputs".format(model)).bench()
     names = {path: path.stem.split("-") for path in paths}
     return {"{}/{} tflite".format(component, variant): lite.interpreter(path, feeds[component], threads)
             for path, (_, component, variant) in names.items()}
@@ -81,15 +85,16 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    side, model, folder, threads = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+    side, model, like, folder, threads = *sys.argv[1:4], Path(sys.argv[4]), int(sys.argv[5])
+    modules = {name: module_name(model, {"like": like}, name) for name in ("inputs", "bench", "bench_torch")}
+    feeds = importlib.import_module(modules["inputs"]).bench()
     if side == "original":
-        calls = importlib.import_module("models.{}.bench".format(model)).original(folder / "fetch", threads)
-        calls.update(lite_artifacts(model, folder, threads))
+        calls = importlib.import_module(modules["bench"]).original(folder / "fetch", threads)
+        calls.update(lite_artifacts(feeds, folder, threads))
     else:
-        calls = artifacts(model, folder, threads)
-        if importlib.util.find_spec("models.{}.bench_torch".format(model)):
-            rivals = importlib.import_module("models.{}.bench_torch".format(model)).rivals
-            calls.update(rivals(folder / "fetch", threads))
+        calls = artifacts(model, feeds, folder, threads)
+        if importlib.util.find_spec(modules["bench_torch"]):
+            calls.update(importlib.import_module(modules["bench_torch"]).rivals(folder / "fetch", threads))
     print(json.dumps(list(calls)), flush=True)
     for line in sys.stdin:
         took = milliseconds(calls[line.strip()])

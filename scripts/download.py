@@ -215,9 +215,7 @@ def prove(name: str, told: sources.Told, place: Path) -> None:
             raise Refusal(f"{path}: {flaw}: {sources.RECORD} knows it from {known['from']}; don't use this one")
     recipes = [recipe.read(ROOT, model)["sources"] for model in recipe.models(ROOT)]
     custom = next((one["custom"] for one in recipes if one.get("released", {}).get("source") == name), None)
-    if told["layout"] == "tfjs":
-        hosts.require_shards(place)
-    elif told["layout"] == "objects":
+    if told["layout"] != "archive":
         source.files(place, custom)
     elif not sources.hashed(told.get("files", {}).get(place.name, {})):
         sources.cache().mkdir(parents=True, exist_ok=True)
@@ -238,12 +236,9 @@ def remember(name: str, told: sources.Told, place: Path, origin: str) -> None:
         return
     if told["layout"] == "archive":
         found = {place.name: place}
-    elif told["layout"] == "objects":
-        found = source.by_name(source.files(place, {"checkpoint": "t5x"}))
     else:
-        manifest_name = sources.LANDMARKS["tfjs"]
-        groups = hosts.shard_sizes(place / manifest_name, (place / manifest_name).read_bytes())
-        found = {shard: place / shard for shard in (manifest_name, *(shard for group in groups for shard in group))}
+        kind = {"objects": "t5x", "tfjs": "tfjs"}[told["layout"]]
+        found = source.by_name(source.files(place, {"checkpoint": kind}))
     with command.alone(sources.cache()):
         record = tomlkit.parse((ROOT / sources.RECORD).read_text(encoding="utf-8"))
         table = record[name].setdefault("files", tomlkit.table())

@@ -6,8 +6,9 @@ run to run because graph nodes are put into sets, and bytes that change from CPU
 because TensorFlow folds rsqrt by an approximation that each CPU makes differently.
 """
 
+import functools
 import itertools
-from typing import Dict, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import onnx
@@ -17,9 +18,12 @@ import tf2onnx.graph
 import tf2onnx.tf_loader
 from tensorflow.python.eager.function import ConcreteFunction
 
+from scripts import rewrite
 from scripts.job import Refusal
 
 CONSTANT_OPS = {"Identity": lambda x: x, "AddV2": np.add, "Add": np.add}  # exact in IEEE arithmetic, on every CPU
+
+OLDEST_WITH_FUNCTIONS = 8  # of ONNX's IR versions
 
 _born = itertools.count()
 
@@ -34,14 +38,43 @@ def _hash_in_sequence(node):
 tf2onnx.graph.Node.__hash__ = _hash_in_sequence
 
 
-def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> onnx.ModelProto:
+def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], opset: int,
+           recipe: Optional[Dict[str, Any]] = None, rewriters: Sequence[Callable[..., Any]] = (),
+           handlers: Optional[Dict[str, Callable[..., Any]]] = None) -> onnx.ModelProto:
     """Convert the part of a session's graph between inputs and outputs, weights inside.
 
     inputs and outputs are names of graph nodes and become the names of the ONNX
-    graph's ports, in this order. Raises Refusal where an op has no ONNX equivalent.
+    graph's ports, in this order. What tf2onnx lacks is said by the recipe's [rewrites] and
+    [custom_ops]; by rewriters, each (graph, nodes) -> nodes on tf2onnx's graph; and by handlers, each
+    (graph, node, name, args) for the nodes of an op. Raises Refusal where an op has no ONNX equivalent.
     """
-    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
-    return converted(frozen, {name + ":0": name for name in inputs}, {name + ":0": name for name in outputs}, opset)
+    frozen = constant_graph(session, outputs)
+    texts, operators = ((recipe or {}).get(key, {}) for key in ("rewrites", "custom_ops"))
+    ops = {node.op for nodes in [frozen.node, *(f.node_def for f in frozen.library.function)] for node in nodes}
+    functions = rewrite.functions(ops - set(operators) - set(handlers or {}), texts, opset)
+    taught = {op: rewrite.to_function(function, rewrite.place(op, texts)) for op, function in functions.items()}
+    taught.update({op: rewrite.to_operator(op, told) for op, told in operators.items()})
+    taught.update(handlers or {})
+    failures = []  # type: List[Refusal]
+    domains = sorted({told["domain"] for told in operators.values()} | ({rewrite.DOMAIN} if functions else set()))
+    model, _ = tf2onnx.convert.from_graph_def(
+        constant_graph(session, outputs),
+        input_names=[name + ":0" for name in inputs],
+        output_names=[name + ":0" for name in outputs],
+        opset=opset,
+        custom_op_handlers={op: (heard(handler, failures), []) for op, handler in taught.items()},
+        custom_rewriter=[heard(rewriter, failures) for rewriter in rewriters],
+        extra_opset=[onnx.helper.make_opsetid(domain, 1) for domain in domains],
+        tensors_to_rename={name + ":0": name for name in list(inputs) + list(outputs)},
+    )
+    if failures:
+        raise failures[0]
+    called = {node.op_type for node in rewrite.nodes(model.graph.node) if node.domain == rewrite.DOMAIN}
+    if called:
+        model.functions.extend(functions[op] for op in sorted(called))
+        model.ir_version = max(model.ir_version, OLDEST_WITH_FUNCTIONS)
+    return checked(model, inputs, outputs, {op: told["domain"] for op, told in operators.items()},
+                   sorted(called | set(handlers or {})))
 
 
 def freeze_function(function: ConcreteFunction, inputs: Sequence[str], outputs: Sequence[str],
@@ -54,21 +87,55 @@ def freeze_function(function: ConcreteFunction, inputs: Sequence[str], outputs: 
     arguments = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
     results = [tensor.name for tensor in function.outputs]
     frozen = tf2onnx.tf_loader.from_function(function, arguments, results)
-    return converted(frozen, dict(zip(arguments, inputs)), dict(zip(results, outputs)), opset)
-
-
-def converted(frozen: tf.GraphDef, inputs: Dict[str, str], outputs: Dict[str, str], opset: int) -> onnx.ModelProto:
-    """A graph without variables as ONNX; inputs and outputs: the ports' names by those of its tensors, in order."""
     fold_rsqrt(frozen)
-    model, _ = tf2onnx.convert.from_graph_def(frozen, input_names=list(inputs), output_names=list(outputs),
-                                              opset=opset, tensors_to_rename=dict(inputs, **outputs))
-    require_standard_ops(model)
-    onnx.checker.check_model(model, full_check=True)
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen, input_names=arguments, output_names=results, opset=opset,
+        tensors_to_rename=dict(zip(arguments + results, (*inputs, *outputs))))
+    return checked(model, inputs, outputs)
+
+
+def constant_graph(session: tf.Session, outputs: Sequence[str]) -> tf.GraphDef:
+    """What a session computes its outputs by, its variables' values inside."""
+    frozen = tf.graph_util.convert_variables_to_constants(session, session.graph_def, list(outputs))
+    fold_rsqrt(frozen)
+    return frozen
+
+
+def checked(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str],
+            operators: Optional[Dict[str, str]] = None, written: Sequence[str] = ()) -> onnx.ModelProto:
+    """A model as a converter wrote it. Raises Refusal where its ops aren't ONNX's, or its ports not those asked for.
+
+    operators: by op, the domains of those that it may have besides; written: the ops that were taught, which are to
+    blame for an invalid graph.
+    """
+    require_standard_ops(model, operators)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise Refusal("expected a valid graph, found one that onnx.checker refuses ({}): look at what was written for "
+                      "{}".format(" ".join(str(error).split())[:300], ", ".join(written) or "tf2onnx")) from error
     ports = [port.name for port in model.graph.input], [port.name for port in model.graph.output]
-    asked = list(inputs.values()), list(outputs.values())
-    if ports != asked:
-        raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(*asked, *ports))
+    if ports != (list(inputs), list(outputs)):
+        raise Refusal("the converter permuted the ports: asked for {} -> {}, got {} -> {}".format(
+            list(inputs), list(outputs), *ports))
     return model
+
+
+def heard(function: Callable[..., Any], failures: List[Refusal]) -> Callable[..., Any]:
+    """The function, its failures written down: tf2onnx passes over them."""
+    @functools.wraps(function)
+    def hearing(*given: Any) -> Any:
+        try:
+            return function(*given)
+        except Refusal as refusal:
+            failures.append(refusal)
+            return given[-1]  # of a rewriter, the nodes
+        except Exception as error:
+            failures.append(Refusal("{} in {}: expected a rewritten graph, found {}: {}: correct it, docs/rewrites.md "
+                                    "says what it is given".format(function.__name__, function.__module__,
+                                                                   type(error).__name__, error)))
+            raise
+    return hearing
 
 
 def fold_rsqrt(graph: tf.GraphDef) -> None:
@@ -95,30 +162,18 @@ def fold_rsqrt(graph: tf.GraphDef) -> None:
             del node.input[:]
 
 
-def require_standard_ops(model: onnx.ModelProto) -> None:
+def require_standard_ops(model: onnx.ModelProto, operators: Optional[Dict[str, str]] = None) -> None:
     """Raise Refusal naming every op that the model's ONNX opset doesn't have.
 
-    tf2onnx writes such ops out under their TensorFlow names and exits 0.
+    Allowed besides are calls of the model's own functions, and the given operators in their domains.
+    tf2onnx writes unknown ops out under their TensorFlow names and exits 0.
     """
     opset = next(o.version for o in model.opset_import if o.domain == "")
-    nodes = (node for graph in _graphs(model.graph) for node in graph.node)
-    foreign = sorted({node.op_type for node in nodes if not _is_standard(node, opset)})
+    known = {(function.domain, function.name) for function in model.functions}
+    known |= {(domain, op) for op, domain in (operators or {}).items()}
+    foreign = sorted({node.op_type for node in rewrite.nodes(model.graph.node)
+                      if not rewrite.is_standard(node, opset) and (node.domain, node.op_type) not in known})
     if foreign:
-        raise Refusal("no ONNX opset {} equivalent for TensorFlow op {}: rewrite it in the model's export.py".format(
-            opset, ", ".join(foreign)))
-
-
-def _is_standard(node: onnx.NodeProto, opset: int) -> bool:
-    try:
-        onnx.defs.get_schema(node.op_type, opset, node.domain)
-    except onnx.defs.SchemaError:
-        return False
-    return node.domain == ""
-
-
-def _graphs(graph):
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _graphs(attribute.g)
+        raise Refusal("no ONNX opset {} equivalent for TensorFlow op {}: give it a text under [rewrites] in the "
+                      "recipe, or a kernel under [custom_ops.{}], as docs/rewrites.md says, or rewrite it in the "
+                      "model's export.py".format(opset, ", ".join(foreign), foreign[0]))

@@ -4,20 +4,18 @@ Names come from strangers: each is held to lie inside the source's folder before
 """
 
 import json
-import math
 from base64 import b64decode
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from scripts import sources
+from scripts import sources, tfjs
 from scripts.job import Refusal
 from scripts.unpack import MOST_MEMBERS, outside
 
 MOST_PAGES = 100  # of a listing
 OWN = "LICENCE.txt"  # what a source's folder in the cache holds besides its files
-WIDTHS = {"float32": 4, "int32": 4, "bool": 1, "uint8": 1, "uint16": 2, "float16": 2}  # of TensorFlow.js, in bytes
 
 
 class File(NamedTuple):
@@ -93,20 +91,10 @@ def objects(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]
 
 def shards(told: sources.Told, read: Callable[[str, str], bytes]) -> list[File]:
     """TensorFlow.js' manifest, and the shards that it names."""
-    name, base = sources.LANDMARKS["tfjs"], told["url"].rstrip("/") + "/"
-    sizes = shard_sizes(base + name, read(name, base + name))
-    return [File(name, base + name, {}), *(File(path, base + quote(path), {}) for group in sizes for path in group)]
-
-
-def shard_sizes(place: object, manifest: bytes) -> dict[tuple[str, ...], int]:
-    """The names of a manifest's shards, group by group, and the bytes that each group's arrays take (tfjs-core, io)."""
-    try:
-        return {tuple(map(str, group["paths"])): sum(
-            math.prod(weight["shape"]) * WIDTHS[weight.get("quantization", weight)["dtype"]]
-            for weight in group["weights"]) for group in parsed(manifest)}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Refusal(f"{place}: expected TensorFlow.js' manifest of weights, found one that can't be read: fetch it "
-                      "again") from error
+    name, base = tfjs.MANIFEST, told["url"].rstrip("/") + "/"
+    groups = tfjs.groups(base + name, read(name, base + name))
+    return [File(name, base + name, {}),
+            *(File(path, base + quote(path), {}) for group in groups for path in group.paths)]
 
 
 def parsed(content: bytes) -> Any:
@@ -115,12 +103,3 @@ def parsed(content: bytes) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
-
-
-def require_shards(folder: Path) -> None:
-    """Raises Refusal where shards aren't as large as their manifest says."""
-    manifest = folder / sources.LANDMARKS["tfjs"]
-    for group, size in shard_sizes(manifest, manifest.read_bytes()).items():
-        if (found := sum((folder / path).stat().st_size for path in group)) != size:
-            raise Refusal(f"{folder}: expected {size:,} bytes in {', '.join(group)}, as the manifest says, found "
-                          f"{found:,}: fetch them again")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, Iterable
 
 from scripts.job import Job
 
@@ -16,10 +16,19 @@ def identity(task: Job, component: str, variant: str) -> Dict[str, str]:
         "component": component,
         "variant": variant,
         "weights": task.weights,
+        **({"route": task.recipe["route"]} if "route" in task.recipe else {}),
         "recipe_version": str(task.recipe["version"]),
         "licence": task.recipe["weights_licence"],
         "attribution": task.recipe["attribution"],
     }
+
+
+def operators(task: Job, opsets: Iterable[Any]) -> Dict[str, str]:
+    """What an artifact with these opset imports says of the operators that aren't ONNX's, but the recipe's own."""
+    own = {told["domain"] for told in task.recipe.get("custom_ops", {}).values()}
+    needed = sorted(own & {opset.domain for opset in opsets})
+    return {"operators": "{} from models/{}/kernels.py, by onnxruntime-extensions".format(
+        ", ".join(needed), task.recipe.get("like", task.model))} if needed else {}
 
 
 def source_hash(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """What tf2onnx makes of each op of a TensorFlow graph: asked of tf2onnx itself, step by step (Python 3.7).
 
-Its own reader makes its graph (scripts/inspect_translate.py), its own rewriters and handlers go over it, and what
-becomes of each node is written down. Folding by TensorFlow is left out: that would run the graph's ops.
+Its own reader makes its graph (scripts/inspect_translate.py), its own rewriters and handlers go over it, together with
+the texts that are ready for ops that it lacks (scripts/rewrite.py), and what becomes of each node is written down.
+Folding by TensorFlow is left out: that would run the graph's ops.
 """
 
 import functools
@@ -14,6 +15,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework import op_def_registry
 from tf2onnx.handler import tf_op
 
+from scripts import rewrite
 from scripts.inspect_graph import named_functions
 from scripts.inspect_translate import Arrays, frozen, translated, understood
 from scripts.job import Refusal
@@ -63,7 +65,7 @@ def judged(graph: GraphDef, arrays: Arrays, outputs: Sequence[str]) -> Tuple[Lis
         raise
     except Exception as error:  # a graph that isn't whole, or one that this tf2onnx doesn't understand
         flaw = "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:200])
-    table = watched.table or tf_op.create_mapping(OPSET, None)
+    table = watched.table or dict(tf_op.create_mapping(OPSET, None), **dict.fromkeys(rewrite.ready()))
     bodies = [(function.signature.name, function.node_def) for function in graph.library.function]
     nodes = dict([(MAIN, graph.node), *bodies])
     living: Set[str] = set()  # the graphs that are converted, not swallowed by a rewriter together with their loop
@@ -90,6 +92,8 @@ def fate_of(place: str, node: NodeDef, table: Dict[str, Any], watched: Watched, 
         return Fate(node.name, node.op, REWRITTEN, "does nothing, and is left out")
     if not unasked and left.get(node.name) != node.op:
         return Fate(node.name, node.op, REWRITTEN, watched.taken.get((place, node.name), "with its neighbours"))
+    if node.op in rewrite.ready() and (place, node.name) not in watched.refused:
+        return Fate(node.name, node.op, REWRITTEN, "as {} has it".format(rewrite.place(node.op, {})))
     if node.op in table and (place, node.name) not in watched.refused:
         body = named_functions(node)
         return Fate(node.name, node.op, REWRITTEN if body else CONVERTED, "its functions become bodies" if body else "")
@@ -145,12 +149,19 @@ def convert(graph: GraphDef, arrays: Arrays, outputs: Sequence[str], watched: Wa
     tfonnx.run_rewriters, tfonnx.tensorflow_onnx_mapping = watch_rewriters, watch_mapping
     try:
         tfonnx.clear_functions()
-        tfonnx.process_graphs(main, functions, None, [], [], True, None, None, None)
+        tfonnx.process_graphs(main, functions, taught(graph), [], [], True, None, None, None)
     except Exception:
         if main.graph_name not in watched.left:  # later than that, nothing more is to be learned
             raise
     finally:
         tfonnx.run_rewriters, tfonnx.tensorflow_onnx_mapping = run_rewriters, mapping
+
+
+def taught(graph: GraphDef) -> Dict[str, Any]:
+    """What tf2onnx is told of the ops of a graph that have a text here."""
+    ops = [node.op for nodes in [graph.node, *(f.node_def for f in graph.library.function)] for node in nodes]
+    return {op: (rewrite.to_function(function, rewrite.place(op, {})), [])
+            for op, function in rewrite.functions(ops, {}, OPSET).items()}
 
 
 def living_nodes(place: Any) -> List[Any]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf2onnx
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.framework import op_def_registry
 
 from scripts import inspect_keras
 from scripts.inspect_graph import flat, sinks
@@ -172,11 +173,9 @@ def advice(fates: List[Fate], graph: GraphDef) -> List[str]:
     by_verdict = {verdict: sorted({fate.op for fate in fates if fate.verdict == verdict}) for verdict in VERDICTS}
     said = []
     if by_verdict[LACKING]:
-        said.append("{} {} no handler that works: write each in terms of ops that have one where the model is built, "
-                    "or give tf2onnx.convert.from_graph_def a custom_op_handlers={{'{}': (function, [])}}, whose "
-                    "function replaces the node; --custom-ops only keeps its name, which no runtime knows.".format(
-                        ", ".join(by_verdict[LACKING]), "have" if len(by_verdict[LACKING]) > 1 else "has",
-                        by_verdict[LACKING][0]))
+        said.append("{} {} no handler that works. {}".format(
+            ", ".join(by_verdict[LACKING]), "have" if len(by_verdict[LACKING]) > 1 else "has",
+            remedy(by_verdict[LACKING][0])))
     if by_verdict[IMPOSSIBLE]:
         said.append("{} can't be an op of ONNX: cut the graph in front of it, compute that outside, and make it an "
                     "input.".format(", ".join(by_verdict[IMPOSSIBLE])))
@@ -187,6 +186,17 @@ def advice(fates: List[Fate], graph: GraphDef) -> List[str]:
                     "session.")
     return said or ["tf2onnx has something for every op: freeze the graph, convert it with explicit inputs and outputs "
                     "as scripts/freeze.py does, and compare its answers with the original's."]
+
+
+def remedy(op: str) -> str:
+    """What to write where, for an op without a handler."""
+    definition = op_def_registry.get(op)
+    inputs, outputs = (", ".join(port.name for port in ports)
+                       for ports in (definition.input_arg, definition.output_arg))
+    return ("In the model's recipe.toml, write under [rewrites] what it is in operators of ONNX: {0} = \"\"\" ({1}) => "
+            "({2}) {{ … }} \"\"\"; or, where ONNX can't say it, name it under [custom_ops.{0}], and write its kernel, "
+            "def {0}({1}), in the model's kernels.py. docs/rewrites.md shows both, and a rewriter for several nodes at "
+            "once; tf2onnx's --custom-ops only keeps the name, which no runtime knows.".format(op, inputs, outputs))
 
 
 READERS = {"saved_model": saved_model, "h5": inspect_keras.h5, "frozen": frozen, "tfjs": tfjs}

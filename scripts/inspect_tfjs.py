@@ -7,15 +7,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 from google.protobuf.json_format import ParseDict
 from tensorflow.core.framework.graph_pb2 import GraphDef
-from tf2onnx.tfjs_utils import fix_string_attr, read_tfjs_weight
+from tf2onnx.tfjs_utils import fix_string_attr
 
+from scripts import tfjs
 from scripts.inspected import read, refusal
-from scripts.job import Refusal
-from scripts.unpack import outside
 
 MOST_JSON = 2**28
-BYTES = {"float32": 4, "int32": 4, "complex64": 8, "float16": 2, "uint16": 2, "uint8": 1, "bool": 1}
-NAMES = ("model.json", "weights_manifest.json", "tensorflowjs_model.pb")
+NAMES = ("model.json", tfjs.MANIFEST, "tensorflowjs_model.pb")
 Weight = Tuple[str, List[int], str, int]  # name, shape, dtype, bytes in a shard
 
 
@@ -35,7 +33,7 @@ def tfjs_model(path: Path) -> Model:
     try:
         told = json.loads(read(path, expected, MOST_JSON).decode())
         topology = told.get("modelTopology") if isinstance(told, dict) else None
-        weights, arrays = manifest(path, told["weightsManifest"] if isinstance(told, dict) else told)
+        groups = tfjs.groups(path, told["weightsManifest"] if isinstance(told, dict) else told)
         places = [told, told.get("userDefinedMetadata", {})] if topology else []
         signature = next((place["signature"] for place in places if place.get("signature")), {})
         outputs = [port["name"] for port in signature.get("outputs", {}).values()]
@@ -44,6 +42,10 @@ def tfjs_model(path: Path) -> Model:
     except (RecursionError, ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
         raise refusal(path, expected, "one that can't be read ({}: {})".format(
             type(error).__name__, str(error)[:200])) from error
+    arrays = tfjs.arrays(path, groups)
+    weights = [(one.name, list(one.shape), one.stored,
+                sum(tfjs.LENGTH.size + len(text) for text in arrays[one.name].flat) if one.bytes is None else one.bytes)
+               for group in groups for one in group.weights]
     return Model(weights, arrays, graph, [name if ":" in name else name + ":0" for name in outputs], layers)
 
 
@@ -58,38 +60,3 @@ def parsed(topology: Dict[str, Any]) -> GraphDef:
     graph = GraphDef()
     ParseDict({"node": topology["node"], "library": library}, graph)
     return graph
-
-
-def manifest(path: Path, groups: List[Any]) -> Tuple[List[Weight], Dict[str, np.ndarray]]:
-    """The weights of a manifest, and their values out of its shards."""
-    weights: List[Weight] = []
-    arrays: Dict[str, np.ndarray] = {}
-    for group in groups:
-        shards = []
-        for name in group["paths"]:
-            if outside(name) or (path.parent / name).is_symlink():
-                raise Refusal("{}: expected shards in its own folder, found {!r}: it is made to read other files, "
-                              "don't use it".format(path, name))
-            shards.append(read(path.parent / name, "a shard of weights"))
-        described = [(str(told["name"]), [int(length) for length in told["shape"]],
-                      str(told.get("quantization", {}).get("dtype", told["dtype"])), told) for told in group["weights"]]
-        content, start = b"".join(shards), 0
-        if any(length < 0 for _, shape, _, _ in described for length in shape):
-            raise ValueError("a negative size")
-        if all(dtype in BYTES for _, _, dtype, _ in described):
-            declared = sum(size_of(shape, dtype) for _, shape, dtype, _ in described)
-            if declared != len(content):
-                raise Refusal("{}: expected {:,} bytes of weights in {}, found {:,}: the model is not whole, fetch it "
-                              "again".format(path, declared, ", ".join(group["paths"])[:200], len(content)))
-        for name, shape, dtype, told in described:
-            _, arrays[name], size = read_tfjs_weight(told, content, start)
-            weights.append((name, shape, dtype, size))
-            start += size
-    return weights, arrays
-
-
-def size_of(shape: List[int], dtype: str) -> int:
-    size = BYTES[dtype]
-    for length in shape:
-        size *= length
-    return size

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
+ROOT = Path(__file__).resolve().parent.parent
 REFUSED = 2
 
 
@@ -30,7 +31,7 @@ class Job(NamedTuple):
 
     def module(self, name: str) -> Any:
         """The model's own module for this stage, for instance models/coconet/export.py."""
-        return importlib.import_module("models.{}.{}".format(self.recipe.get("like", self.model), name))
+        return importlib.import_module(module_name(self.model, self.recipe, name))
 
     def components(self, stage: str) -> Dict[str, Any]:
         """The recipe's components that the given stage makes."""
@@ -43,6 +44,12 @@ class Job(NamedTuple):
     def exported(self) -> Dict[str, Any]:
         """All that the export makes: its components, and the steps that are composed into others."""
         return dict(self.components("export"), **self.recipe.get("steps", {}))
+
+
+def module_name(model: str, recipe: Dict[str, Any], name: str) -> str:
+    """Of a model's module: its own folder's, or else that of the model it is like."""
+    own = (ROOT / "models" / model / "{}.py".format(name)).is_file()
+    return "models.{}.{}".format(model if own else recipe.get("like", model), name)
 
 
 def variants_of(recipe: Dict[str, Any], component: str) -> Dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 EVIDENCE = {"reference.npz", "answers.npz", "report.json", "report.md"}
 OWN = {"manifest.json", "timing.json"}
+TEXTS = {"scripts/rewrite.py": "scripts/rewrites/*.txt"}  # a module, and the data that it reads
 IMPORT = re.compile(r"^\s*(?:from ((?:scripts|models)[\w.]*) import (\([^)]*\)|[^\n#]*)"
                     r"|import ((?:scripts|models)\.[\w.]+))", re.MULTILINE)
 
@@ -74,7 +75,7 @@ def file_hash(path: Path) -> str:
 
 def code(root: Path, modules: Iterable[str]) -> dict[str, str]:
     """The hashes of the given modules' files and of all files that they import from this
-    repository, by path. A model's data files (JSON) count as its code.
+    repository, by path. A model's data files (JSON) count as its code, and so do TEXTS.
     """
     seen: dict[str, str] = {}
     waiting = list(modules)
@@ -86,6 +87,8 @@ def code(root: Path, modules: Iterable[str]) -> dict[str, str]:
             waiting.extend(imported(path))
             if path.parent.parent.name == "models":
                 seen |= {str(data.relative_to(root)): file_hash(data) for data in path.parent.glob("*.json")}
+            if name in TEXTS:
+                seen |= {str(data.relative_to(root)): file_hash(data) for data in root.glob(TEXTS[name])}
     return dict(sorted(seen.items()))
 
 

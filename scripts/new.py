@@ -119,7 +119,8 @@ def new(model: str, path: Path, toolchain: str) -> Path:
         raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
     given = READERS[toolchain](path)
     names = [port["name"] for kind in given.ports.values() for port in kind]
-    for name in [*names, *(part for file in given.files for part in Path(file).parts)]:  # they become code
+    files = [part for file in given.files for part in Path(file).parts] if given.layout == "files" else []
+    for name in names + files:  # they become code
         if not re.fullmatch(PLAIN, name):
             raise Refusal(f"FROM={path}: expected names of letters, digits, dots and dashes, found {name!r}: save it "
                           "with plain ones")

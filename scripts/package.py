@@ -31,6 +31,9 @@ Told = dict[str, Any]
 
 def package(models: list[str], weights: str, tag: str) -> Path:
     """Write dist/<tag>/ from verified builds. Raises Refusal where one isn't there or recorded, or a file too large."""
+    if bound := [model for model in models if "custom_ops" in recipe.read(ROOT, model)]:
+        raise Refusal(f"{bound[0]}: expected artifacts that any ONNX Runtime runs, found operators of its recipe's "
+                      "own, whose kernels a release doesn't hold: write them as texts, or name other MODELS")
     commit = provenance.commit(ROOT)
     place = ROOT / "dist" / tag
     partial = place.with_name(f".{tag}.partial")
@@ -164,9 +167,11 @@ def toolchains(described: Told) -> Told:
 
 
 def limits(model: str, described: Told) -> str:
-    """What the model's own card says of its limits."""
-    text = (ROOT / "models" / described.get("like", model) / "README.md").read_text(encoding="utf-8")
-    return text.partition("\n## Limits\n")[2].partition("\n## ")[0].strip()
+    """What the model's own card says of its limits, or else that of the model it is like."""
+    cards = [(ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
+             for name in (model, described.get("like", model))]
+    told = (card.partition("\n## Limits\n")[2].partition("\n## ")[0].strip() for card in cards)
+    return next(filter(None, told), "")
 
 
 def changes(tag: str) -> str:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import onnxruntime
 
-from scripts import recipe
+from scripts import kernels, recipe
 from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
+ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = ("seeded", "tiny")
 WEIGHTS = (*STAND_INS, "released", "custom")
 Result = TypeVar("Result")
@@ -39,7 +40,9 @@ def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
         raise Refusal(f"{path}: expected an artifact, found {others or 'none'}: name a variant that is there, "
                       f"cast it with make {model}, or download it from a release")
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = kernels.session(path, model, recipe.read(ROOT, model))
+    except Refusal:
+        raise
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise Refusal(f"{path}: expected ONNX, found a file that can't be loaded: "
                       f"cast it again with make {model}, or download it again") from error

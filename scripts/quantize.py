@@ -2,13 +2,14 @@
 
 Methods: `none` copies; `half-weights` stores weights as float16 and widens them when
 loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
-`byte-weights` stores the weights of products in 8 bits and widens them when loaded; `dynamic-columns`
-multiplies them in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX Runtime's kernels.
+`byte-weights` stores the weights of products and convolutions in 8 bits and widens them when loaded;
+`dynamic-columns` multiplies those of products in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX
+Runtime's kernels.
 Weights that lie beside a graph lie beside what is made of it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dyna
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-from scripts import calibrate, graphs, job
+from scripts import calibrate, graphs, job, kernels
 
 # Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
 BLOCK = 64  # weights with a scale of their own: less is finer, and slower
@@ -59,9 +60,10 @@ def half_weights(task: job.Job, component: str, source: Path, target: Path) -> N
 
 
 def byte_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
-    """Store the matrix of each product as int8 with a scale a column, followed by what runtimes fold away."""
+    """Store the weights of each product and convolution as int8 with a scale a column, or a filter, followed by what
+    runtimes fold away."""
     model, nodes = graphs.load(source), []
-    for name in to_bytes(model):
+    for name in to_bytes(model, ("MatMul", "Conv")):
         nodes += [onnx.helper.make_node("Cast", [name + ".byte"], [name + ".wide"], to=onnx.TensorProto.FLOAT),
                   onnx.helper.make_node("Mul", [name + ".wide", name + ".scale"], [name])]
     put_first(model, nodes)
@@ -93,20 +95,25 @@ def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -
     graphs.save(model, target, beside=lies_beside(source))
 
 
-def to_bytes(model: onnx.ModelProto) -> list[str]:
-    """Make int8 NAME.byte with a float32 NAME.scale a column of the matrix NAME of each product; returns the names.
+def to_bytes(model: onnx.ModelProto, ops: Sequence[str] = ("MatMul",)) -> list[str]:
+    """Make int8 NAME.byte with a float32 NAME.scale a column of the matrix NAME of each product, or a filter of the
+    weights NAME of each convolution, as the ops have it; returns the names.
 
     Raises Refusal where there is none.
     """
-    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
-    matrices = [tensor for tensor in model.graph.initializer if tensor.name in factors and len(tensor.dims) == 2]
-    names = [tensor.name for tensor in matrices]
+    users = {node.input[1]: node.op_type for node in model.graph.node if node.op_type in ops}
+    factors = [tensor for tensor in model.graph.initializer
+               if users.get(tensor.name) == "Conv" or (tensor.name in users and len(tensor.dims) == 2)]
+    names = [tensor.name for tensor in factors]
     if not names:
         raise job.Refusal("expected products with a matrix of weights to store in 8 bits, found none: name another "
                           "method for the variant in the recipe, or leave it out")
-    for name, tensor in zip(names, matrices):
+    for name, tensor in zip(names, factors):
         array = onnx.numpy_helper.to_array(tensor)
-        largest = np.abs(array).max(axis=0)
+        if users[name] == "Conv":
+            largest = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True)
+        else:
+            largest = np.abs(array).max(axis=0)
         scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(array / scale).astype(np.int8), name + ".byte"))
         model.graph.initializer.append(onnx.numpy_helper.from_array(scale, name + ".scale"))
@@ -132,7 +139,9 @@ def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> Non
     """
     model = onnx.load(source)
     batches = list(task.module("inputs").calibration(component))
-    ranges = calibrate.ranges(model, batches, job.progress)
+    operators = [calibrate.operator(op, how, kernel)
+                 for op, (how, kernel) in kernels.of(task.model, task.recipe).items()]
+    ranges = calibrate.ranges(model, batches, job.progress, operators)
     cache = target.with_suffix(".ranges.json")
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, {
         name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}), cache)

@@ -14,7 +14,8 @@ PORT = {"name": str, "dtype": str, "shape": list, "about": str, "classes?": int,
 PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
-    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "like?": str,
+    "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "routes?": [str],
+    "like?": str,
     "metadata?": {"*": str},
     "sources": {"seeded?": {"*": object}, "tiny?": {"*": object}, "bundled?": {"about": str},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
@@ -23,15 +24,22 @@ SCHEMA = {
     "components": {"*": {**PORTS, "stage": str, "variants?": [str]}},
     "steps?": {"*": PORTS},
     "variants": {"*": {"method": str, "instead?": {"*": str}, "about": str, "domain?": str}},
+    "rewrites?": {"*": str},
+    "custom_ops?": {"*": {"domain": str, "about": str, "inputs": [str], "outputs": [str], "attributes?": {"*": str}}},
     "lite?": {"*": {"components": [str], "method": str, "about": str}},
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
+ROUTES = ("tfjs",)  # of an export, besides the straight one
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
+KERNEL_DTYPES = ("float32", "float64", "int32", "int64", "bool")
+ATTRIBUTE_KINDS = ("int64", "float32", "string")
+DOMAIN = re.compile(r"(?!ai\.onnx\b|com\.microsoft\b|bellfoundry\.rewrites$)[a-z]\w*(\.[a-z]\w*)+")  # of one's own
 LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
-CHECKPOINTS = ("tensorflow", "t5x")
+CHECKPOINTS = ("tensorflow", "t5x", "tfjs")
+EITHER = {"files", "checkpoint"}  # one of them tells how a user's own checkpoint lies
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
 METRICS = ("bytes", "max_error", "mean_error", "p99_error", "snr_db", "equality", "given_max_error", *ARGMAX_METRICS,
@@ -59,7 +67,8 @@ def read(root: Path, model: str) -> dict[str, Any]:
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, ('like',))}: no other model {other!r}")
     if other:
         recipe = merged(tomllib.loads((root / "models" / other / "recipe.toml").read_text(encoding="utf-8")), recipe)
-    flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root)
+    flaw = find_flaw(recipe, SCHEMA, ()) or find_contradiction(recipe, root) or find_unkernelled(
+        recipe, root / "models" / recipe.get("like", model))
     if flaw:
         where, what = flaw
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, where)}: {what}")
@@ -76,7 +85,10 @@ def kind(recipe: dict[str, Any], asked: str) -> str:
 
 
 def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A recipe that is like another but for its own values, table by table."""
+    """A recipe that is like another but for its own values, table by table; where its own are files, the other's
+    kind of checkpoint doesn't count, nor the other way round."""
+    if not EITHER.isdisjoint(own):
+        base = {key: value for key, value in base.items() if key not in EITHER}
     return {**base, **{key: merged(base[key], value) if isinstance(value, dict) and key in base else value
                        for key, value in own.items()}}
 
@@ -121,6 +133,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for key in ("toolchain", "exporter"):
         if key in recipe and not (root / "images" / recipe[key] / "requirements.lock").is_file():
             return (key,), f"no toolchain {recipe[key]!r} in images/"
+    if unknown := [route for route in recipe.get("routes", []) if route not in ROUTES]:
+        return ("routes",), f"unknown route {unknown[0]!r}; known are {', '.join(ROUTES)}"
     for name, variant in recipe["variants"].items():
         for method in (variant["method"], *variant.get("instead", {}).values()):
             if method not in METHODS:
@@ -185,9 +199,32 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     return None
 
 
+def find_unkernelled(recipe: dict[str, Any], folder: Path) -> tuple[Where, str] | None:
+    """The first place where a recipe's operators of its own don't fit the kernels in the model's folder."""
+    kernels = folder / "kernels.py"
+    text = kernels.read_text(encoding="utf-8") if kernels.is_file() else ""
+    functions = re.findall(r"^def (\w+)\(", text, re.MULTILINE)
+    for op, told in recipe.get("custom_ops", {}).items():
+        where = ("custom_ops", op)
+        if op in recipe.get("rewrites", {}):
+            return where, f"{op} has a text under [rewrites] too: leave one of them out"
+        if not DOMAIN.fullmatch(told["domain"]):
+            return (*where, "domain"), (f"expected a domain of your own, two words or more with a dot between them, "
+                                        f"found {told['domain']!r}: for instance bellfoundry.ops")
+        for key, known in (("inputs", KERNEL_DTYPES), ("outputs", KERNEL_DTYPES), ("attributes", ATTRIBUTE_KINDS)):
+            named = told.get(key, [])
+            if unknown := [one for one in (named.values() if isinstance(named, dict) else named) if one not in known]:
+                return (*where, key), f"unknown dtype {unknown[0]!r}; known are {', '.join(known)}"
+        if op not in functions:
+            return where, (f"expected a kernel, the function {op} of models/{folder.name}/kernels.py, found "
+                           f"{', '.join(functions) or 'none'}: write def {op}({', '.join(told['inputs'])})")
+    return None
+
+
 def line_of(text: str, where: Where) -> int:
     """The line of a TOML text where a key stands, or the nearest table above it."""
     found, table, counts = 1, (), {}
+    text = re.sub(r'("""|\'\'\').*?\1', lambda string: "\n" * string[0].count("\n"), text, flags=re.DOTALL)
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
             table = tuple(part.strip().strip("\"'") for part in header[2].split("."))

@@ -6,7 +6,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -26,11 +26,12 @@ Arrays = Dict[str, np.ndarray]
 Port = Dict[str, Any]  # as a recipe has it: name, dtype, shape
 
 
-def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arrays]) -> None:
+def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arrays],
+           rewriters: Sequence[Callable[..., Any]] = ()) -> None:
     """Write the recipe's only component as ONNX, and reference.npz with what the model answers to each feed by case.
 
-    Inputs are cast to the model's own dtypes and outputs back to the recipe's. Raises Refusal where the model's
-    ports aren't the recipe's, or an op has no ONNX equivalent.
+    Inputs are cast to the model's own dtypes and outputs back to the recipe's; rewriters: as freeze has them.
+    Raises Refusal where the model's ports aren't the recipe's, or an op has no ONNX equivalent.
     """
     [(component, described)] = recipe["components"].items()
     model = tf.saved_model.load(str(source))  # kept, as it holds the variables
@@ -41,7 +42,7 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
         raise Refusal("{}: expected the ports {} -> {} of the recipe, found {} -> {}: name these in recipe.toml".format(
             source, *expected, *found))
     progress("converting the SavedModel's graph")
-    onnx.save(converted(function, described, recipe["opset"]), str(out / "{}.onnx".format(component)))
+    onnx.save(converted(function, described, recipe, rewriters), str(out / "{}.onnx".format(component)))
     arrays = {}
     for case, feed in feeds.items():
         progress("asking the original: {}".format(case))
@@ -52,7 +53,8 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
     np.savez(str(out / "reference.npz"), **arrays)
 
 
-def converted(function: Any, described: Dict[str, List[Port]], opset: int) -> onnx.ModelProto:
+def converted(function: Any, described: Dict[str, List[Port]], recipe: Dict[str, Any],
+              rewriters: Sequence[Callable[..., Any]]) -> onnx.ModelProto:
     """The ONNX of a signature's function, its ports in the recipe's order and dtypes."""
     frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     # By the function's own keywords: zipped with the sorted signature, inputs come out permuted.
@@ -68,8 +70,8 @@ def converted(function: Any, described: Dict[str, List[Port]], opset: int) -> on
         results = tf.import_graph_def(frozen.graph.as_graph_def(), fed, names, name="model")
         for port, result in zip(described["outputs"], results):
             tf.identity(tf.cast(result, port["dtype"]), port["name"])
-        return freeze(session, *[[port["name"] for port in described[kind]] for kind in ("inputs", "outputs")],
-                      opset=opset)
+        names = [[port["name"] for port in described[kind]] for kind in ("inputs", "outputs")]
+        return freeze(session, *names, recipe["opset"], recipe, rewriters)
 
 
 def answer(function: Any, feed: Arrays) -> Arrays:

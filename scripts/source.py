@@ -3,7 +3,8 @@
 The recipe's [sources.custom] says `files`, names in one folder or in an archive of it. Or it says
 `checkpoint = "tensorflow"`: a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the
 train/ of a training run, or in an archive of either. Or it says `checkpoint = "t5x"`: a folder with a file
-`checkpoint` and a folder target.* for each large array, perhaps in a folder of checkpoints. Runs on
+`checkpoint` and a folder target.* for each large array, perhaps in a folder of checkpoints. Or it says
+`checkpoint = "tfjs"`: a folder with TensorFlow.js' manifest and the shards that it names, or an archive of it. Runs on
 Python 3.7 and later, without any framework.
 """
 
@@ -13,10 +14,13 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List
 
+from scripts import tfjs
 from scripts.job import Refusal
 from scripts.unpack import unpack
 
 SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+LANDMARKS = {"tensorflow": "*.index", "tfjs": tfjs.MANIFEST}  # by which one is found in an archive
+NEEDED = {"tensorflow": "an .index and its .data-*", "tfjs": tfjs.MANIFEST + " and its shards"}
 LATEST = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
 
 
@@ -39,6 +43,8 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
     if custom["checkpoint"] == "t5x":
         folder = t5x_folder(checkpoint)
         return [folder / "checkpoint", *sorted(path for path in folder.glob("target.*/*") if path.is_file())]
+    if custom["checkpoint"] == "tfjs" and (checkpoint.name == tfjs.MANIFEST or not checkpoint.is_file()):
+        return tfjs_files(checkpoint.parent if checkpoint.name == tfjs.MANIFEST else checkpoint)
     if checkpoint.is_file() and checkpoint.suffix not in (".index", ".meta"):
         refuse_others(checkpoint, custom)
         return [checkpoint]
@@ -49,6 +55,16 @@ def by_name(found: List[Path]) -> Dict[str, Path]:
     """Files of one checkpoint by their names in its folder, such as target.encoder.encoder_norm.scale/.zarray."""
     folder = os.path.commonpath([str(path.parent) for path in found])
     return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def tfjs_files(folder: Path) -> List[Path]:
+    """TensorFlow.js' manifest in a folder, and its shards, which are as large as it says."""
+    manifest = folder / tfjs.MANIFEST
+    if not manifest.is_file():
+        raise Refusal("CHECKPOINT={}: expected {} and its shards in this folder, found none".format(
+            folder, tfjs.MANIFEST))
+    groups = tfjs.groups(manifest, manifest.read_bytes())
+    return [manifest, *(path for group in groups for path in tfjs.shards(manifest, group))]
 
 
 def t5x_folder(checkpoint: Path) -> Path:
@@ -128,8 +144,9 @@ def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
     if found == [checkpoint]:
         unpacked = out / "unpacked"
         unpack(checkpoint, unpacked)
-        for path in inside(checkpoint, unpacked, custom):
-            path.replace(out / path.name)
+        for name, path in by_name(inside(checkpoint, unpacked, custom)).items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(out / name)
         shutil.rmtree(str(unpacked))
     else:
         for name, path in by_name(found).items():
@@ -139,12 +156,12 @@ def copy(checkpoint: Path, custom: Dict[str, Any], out: Path) -> None:
 
 def inside(archive: Path, unpacked: Path, custom: Dict[str, Any]) -> List[Path]:
     """The checkpoint's files in the folder that an archive was unpacked into, however deep they lie."""
-    name = custom["files"][0] if "files" in custom else "*.index"
+    name = custom["files"][0] if "files" in custom else LANDMARKS[custom["checkpoint"]]
     folders = sorted({path.parent for path in unpacked.rglob(name)})
-    if "files" not in custom and folders:
+    if custom.get("checkpoint") == "tensorflow" and folders:
         return tensorflow_files(prefix_of(folders[0] if len(folders) == 1 else unpacked), custom)
     if len(folders) != 1:
-        needed = ", ".join(custom.get("files", ["an .index and its .data-*"]))
+        needed = ", ".join(custom["files"]) if "files" in custom else NEEDED[custom["checkpoint"]]
         raise Refusal("{}: expected one checkpoint in this archive, of {}, found {}".format(
             archive, needed, len(folders) or "no " + name.lstrip("*")))
     return files(folders[0], custom)

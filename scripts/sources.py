@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from scripts import tfjs
 from scripts.job import Refusal
 from scripts.proof import HASHES
 from scripts.recipe import find_flaw, line_of
@@ -18,7 +19,7 @@ RECORD = "checksums/sources.toml"
 KNOWN = {"bytes?": int, "from": str, **{f"{name}?": str for name in HASHES}}
 SCHEMA = {"*": {"title": str, "url": str, "layout": str, "listing?": str, "attribution": str, "licence": str,
                 "licence_text": str, "objects?": int, "bytes?": int, "files?": {"*": KNOWN}, "members?": {"*": KNOWN}}}
-LANDMARKS = {"archive": None, "objects": "checkpoint", "tfjs": "weights_manifest.json"}  # the file that each layout has
+LANDMARKS = {"archive": None, "objects": "checkpoint", "tfjs": tfjs.MANIFEST}  # the file that each layout has
 Told = dict[str, Any]
 
 

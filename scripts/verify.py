@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from scripts import graphs, identity, job, reference
+from scripts import graphs, identity, job, kernels, reference
 from scripts.manifest import sha256
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
+MOST_BY_DETOUR = 2e-5
 # Of a place or a time. Names of nodes and tensors may begin with a slash, as PyTorch writes them; texts may not.
 PLACE = r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|mnt|work|workspace|github|Users)/|[A-Z]:\\)"
 TIME = r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d"
@@ -40,10 +40,8 @@ def verify(task: job.Job) -> None:
         job.progress(f"verifying {path.name}")
         described, files = task.recipe["components"][component], [path]
         if suffix == "onnx":
-            domain = task.recipe["variants"][variant].get("domain")
-            found = list(flaws(path, described, task.recipe["opset"], domain,
-                               identity.identity(task, component, variant)))
-            answers = functools.partial(by_onnxruntime, path)
+            found = list(flaws(path, task, component, variant))
+            answers = functools.partial(by_onnxruntime, path, task)
             if not found and (beside := graphs.beside(graphs.load(path, weights=False))):
                 files.append(path.with_name(beside))
         else:
@@ -65,10 +63,29 @@ def verify(task: job.Job) -> None:
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
         artifacts.append({"file": path.name, "beside": [file.name for file in files[1:]], "component": component,
                           "variant": variant, "bytes": size, "measured": measured, "gates": gates})
-    (task.out / "report.json").write_text(json.dumps({"artifacts": artifacts}, indent=1) + "\n")
-    (task.out / "report.md").write_text("\n".join(report(task, artifacts)) + "\n")
+    detours = {component: from_direct(task, component, cases[component]) for component in task.components("export")
+               if (task.inputs["export"] / f"{component}.direct.onnx").is_file()}
+    failures += [f"{component}: {detour_text(error)}" for component, error in detours.items() if error > MOST_BY_DETOUR]
+    told = {"artifacts": artifacts} | ({"detours": detours} if detours else {})
+    (task.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
+    (task.out / "report.md").write_text("\n".join([*report(task, artifacts), *(
+        f"## {component}, by way of {task.recipe['route']}\n\n{detour_text(error)}\n"
+        for component, error in detours.items())]) + "\n")
     if failures:
         raise job.Refusal("; ".join(failures))
+
+
+def from_direct(task: job.Job, component: str, cases: reference.Cases) -> float:
+    """How far at most an export by a detour is from the straight one, in all outputs of all cases."""
+    described, folder = task.recipe["components"][component], task.inputs["export"]
+    pairs = zip(*(by_onnxruntime(folder / f"{component}{way}.onnx", described, cases) for way in ("", ".direct")))
+    error = max(compare(straight, found)["max_error"] for pair in pairs for found, straight in zip(*pair))
+    job.progress(f"{component}: {detour_text(error)}")
+    return error
+
+
+def detour_text(error: float) -> str:
+    return f"by its detour within {error:.2g} of the straight export, must be at most {MOST_BY_DETOUR:g}"
 
 
 def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -81,23 +98,29 @@ def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield component, variant, "tflite"
 
 
-def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
-          label: dict[str, str]) -> Iterator[str]:
+def flaws(path: Path, task: job.Job, component: str, variant: str) -> Iterator[str]:
     """What is wrong with an artifact's form, a sentence each.
 
-    domain: whose operators it may have besides ONNX's own, if any's. label: its metadata, but
-    for the source's hash.
+    Besides ONNX's own operators it may have those of its variant's domain, if it names one, and the recipe's own.
     """
+    described, opset = task.recipe["components"][component], task.recipe["opset"]
+    domain = task.recipe["variants"][variant].get("domain")
+    own = {op: told["domain"] for op, told in task.recipe.get("custom_ops", {}).items()}
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         yield f"onnx.checker refuses it: {str(error).strip().splitlines()[0]}"
         return
     model = graphs.load(path, weights=False)
-    found = {(o.domain, o.version) for o in model.opset_import}
-    if not {("", opset)} <= found <= {("", opset), (domain or "", 1 if domain else opset)}:
-        yield f"expected standard ONNX of opset {opset} {'and ' + domain if domain else 'alone'}, found {sorted(found)}"
+    imported = {(o.domain, o.version) for o in model.opset_import}
+    domains = sorted({*own.values(), *([domain] if domain else [])})
+    if not {("", opset)} <= imported <= {("", opset), *((other, 1) for other in domains)}:
+        more = f"and {', '.join(domains)}" if domains else "alone"
+        yield f"expected standard ONNX of opset {opset} {more}, found {sorted(imported)}"
     nodes = [node for graph in (model.graph, *graphs.inner_graphs(model.graph)) for node in graph.node]
+    if foreign := sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in ("", domain)
+                          and own.get(node.op_type) != node.domain}):
+        yield f"holds operators that the recipe's custom_ops doesn't name ({', '.join(foreign)})"
     if random := sorted({node.op_type for node in nodes} & RANDOM_OPS):
         yield f"holds random ops ({', '.join(random)}); noise must be an input"
     for kind, ports, expected in (("input", model.graph.input, described["inputs"]),
@@ -111,6 +134,7 @@ def flaws(path: Path, described: dict[str, Any], opset: int, domain: str | None,
     beside = graphs.beside(model)
     if named != (beside, sha256(path.with_name(beside)) if beside else None):
         yield f"expected the metadata weights_file and weights_sha256 to be those of {beside}, found {named}"
+    label = identity.identity(task, component, variant) | identity.operators(task, model.opset_import)
     if not re.fullmatch(r"[0-9a-f]{64}", told.pop("source_sha256", "")) or told != label:
         yield f"expected the metadata source_sha256 and {label}, found {told}"
     texts = [model.producer_name, model.producer_version, model.doc_string, model.graph.name, model.graph.doc_string,
@@ -127,9 +151,10 @@ def describe_port(port: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]
     return port.name, dtype, [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
 
 
-def by_onnxruntime(path: Path, described: dict[str, Any], cases: reference.Cases) -> Iterator[list[np.ndarray]]:
+def by_onnxruntime(path: Path, task: job.Job, described: dict[str, Any],
+                   cases: reference.Cases) -> Iterator[list[np.ndarray]]:
     """What an artifact answers to each case, in the order of the recipe's outputs."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = kernels.session(path, task.model, task.recipe)
     for arrays in cases.values():
         yield session.run([p["name"] for p in described["outputs"]],
                           {p["name"]: arrays[p["name"]] for p in described["inputs"]})

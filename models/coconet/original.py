@@ -19,13 +19,13 @@ from magenta.models.coconet import lib_graph, lib_hparams, lib_tfsampling  # noq
 __all__ = ["build", "lib_graph", "lib_hparams", "lib_tfsampling"]
 
 
-def build(hparams):
+def build(hparams, build_graph=lib_graph.build_graph):
     """Build the network in the current graph, between nodes named as the recipe's ports.
 
-    Returns Magenta's CoconetGraph. Its loss is built too and left out by freezing.
+    Returns Magenta's CoconetGraph, as build_graph makes it. Its loss is built too and left out by freezing.
     """
     shape = [None, None, hparams.num_pitches, hparams.num_instruments]
-    model = lib_graph.build_graph(
+    model = build_graph(
         is_training=False,
         hparams=hparams,
         placeholders={

@@ -41,9 +41,9 @@ MOST_STEPS = 1000
 class Harmonizer:
     """Coconet's harmonizer out of a folder of artifacts: a build's compose folder, or a release's assets."""
 
-    def __init__(self, folder: Path, variant: str = "int8"):
-        """Raises Refusal where the folder holds no such artifact."""
-        self.artifact = load(folder, "coconet", "harmonizer", variant)
+    def __init__(self, folder: Path, variant: str = "int8", model: str = "coconet"):
+        """model: coconet or coconetjs. Raises Refusal where the folder holds no such artifact."""
+        self.artifact = load(folder, model, "harmonizer", variant)
         self.session = self.artifact.session
 
     def harmonize(self, melody: np.ndarray, seed: int = 0, temperature: float = 0.99, steps: int = STEPS) -> np.ndarray:
@@ -99,9 +99,9 @@ def play(asked: argparse.Namespace) -> int:
     tune = read_tune(asked.melody)
     for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    harmonizer = Harmonizer(artifacts("coconet", asked.weights), asked.variant)
+    harmonizer = Harmonizer(artifacts(asked.model, asked.weights), asked.variant, asked.model)
     artifact = harmonizer.artifact
-    require_verified("coconet", asked.weights, artifact)
+    require_verified(asked.model, asked.weights, artifact)
     progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact.told()}")
     if artifact.weights in STAND_INS:
         progress(f"its {artifact.weights} weights are an untrained stand-in: expect notes, not Bach")
@@ -126,8 +126,8 @@ def draw(path: Path, tune: Tune, voices: list, asked: argparse.Namespace, artifa
     picture.draw(path, tune, voices, asked.melody.name, " · ".join(told))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser(prog="models.coconet.player", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, model: str = "coconet") -> int:
+    parser = command.Parser(prog=f"models.{model}.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chorale.mid, or chorale.png for a picture alone")
     parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.99, help="less is safer (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="Gibbs steps (default %(default)s)")
     parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
+    parser.set_defaults(model=model)
     return command.run(lambda: play(parser.parse_args(arguments)))
 
 

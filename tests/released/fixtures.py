@@ -16,8 +16,9 @@ from pathlib import Path
 ARCHIVES = {"coconet": "models/coconet/checkpoint.zip",
             "groovae": "magentadata/models/music_vae/checkpoints/groovae_2bar_tap_fixed_velocity.tar",
             "vampnet": "records/8136629/files/models.zip"}
-FOLDERS = {"mt3": "mt3/checkpoints/mt3", "ismir2021": "mt3/checkpoints/ismir2021"}
-BROWSER = "magentadata/js/checkpoints/coconet/bach"
+FOLDERS = {"mt3": "mt3/checkpoints/mt3", "ismir2021": "mt3/checkpoints/ismir2021",
+           "coconetjs": "magentadata/js/checkpoints/coconet/bach"}
+BROWSER = FOLDERS["coconetjs"]
 FOREIGN = b"a pickle that nobody opens"
 
 
@@ -53,6 +54,7 @@ def write_browser(spec: Path, folder: Path) -> Path:
                for one in json.loads(spec.read_text())["weights"]]
     size = sum(4 * math.prod(weight["shape"]) for weight in weights)
     target = folder / BROWSER
+    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shards = {"group1-shard1of2": bytes(size // 2), "group1-shard2of2": bytes(size - size // 2)}
     (target / "weights_manifest.json").write_text(json.dumps([{"paths": list(shards), "weights": weights}]))

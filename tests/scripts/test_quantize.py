@@ -41,6 +41,21 @@ def test_byte_weights_store_matrices_of_products_alone(product, tmp_path):
                       "row": onnx.TensorProto.FLOAT}
 
 
+def test_byte_weights_of_a_convolution_have_a_scale_a_filter(tmp_path):
+    weights = seeded_uniform("filters", (3, 2, 2, 2)) * np.array([1, 100, 0], np.float32).reshape(3, 1, 1, 1)
+    ports = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, None, None, None]) for name in "xy"]
+    onnx.save(make_model(make_graph([make_node("Conv", ["x", "filters"], ["y"])], "g", ports[:1], ports[1:], [
+        onnx.numpy_helper.from_array(weights, "filters")]), opset_imports=[make_opsetid("", 17)], ir_version=8),
+        tmp_path / "conv.onnx")
+    quantize.byte_weights(None, "conv", tmp_path / "conv.onnx", tmp_path / "bytes.onnx")
+    model = onnx.load(tmp_path / "bytes.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert stored["filters.byte"].dtype == np.int8 and stored["filters.scale"].shape == (3, 1, 1, 1)
+    found = stored["filters.byte"] * stored["filters.scale"]
+    assert (np.abs(found - weights) <= stored["filters.scale"] / 2 * 1.0001).all() and (found[2] == 0).all()
+
+
 def test_dynamic_columns_multiply_in_8_bits_within_a_step_of_each_factor(product, tmp_path):
     path, matrix = product
     quantize.dynamic_columns(None, "product", path, tmp_path / "columns.onnx")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts import recipe
+from scripts import build, job, manifest, recipe
 from scripts.job import Refusal
 from tests.conftest import ROOT
 
@@ -111,6 +111,55 @@ def test_a_recipe_like_another_is_that_but_for_its_own_words(tmp_path):
     other = recipe.read(tmp_path, "mt3")
     assert told["title"] == "Piano" and told["sources"]["tiny"] == {**other["sources"]["tiny"], "vocab_size": 7}
     assert told["components"] == other["components"] and told["gates"] == other["gates"]
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ('checkpoint = "tfjs"', {"checkpoint": "tfjs", "vocab_size": 1536}),
+    ('files = ["weights"]', {"files": ["weights"], "vocab_size": 1536}),
+])
+def test_another_kind_of_checkpoint_takes_the_place_of_the_others(tmp_path, text, kept):
+    assert read_as(tmp_path, mt3=MT3, piano=f'like = "mt3"\n[sources.custom]\n{text}\n')["sources"]["custom"] == kept
+
+
+def test_files_and_a_kind_of_checkpoint_at_once_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="needs files or checkpoint, one of them"):
+        read_as(tmp_path, mt3=MT3, piano='like = "mt3"\n[sources.custom]\nfiles = ["a"]\ncheckpoint = "tfjs"\n')
+
+
+def test_an_unknown_route_is_refused(tmp_path):
+    with pytest.raises(Refusal, match="unknown route 'scenic'; known are tfjs"):
+        read_as(tmp_path, mt3=MT3, piano='like = "mt3"\nroutes = ["scenic"]\n')
+
+
+@pytest.mark.parametrize(("module", "owner"), [("export", "coconetjs"), ("compose", "coconet"), ("inputs", "coconet")])
+def test_a_model_like_another_has_modules_of_its_own_and_the_others(module, owner):
+    told = recipe.read(ROOT, "coconetjs")
+    assert job.module_name("coconetjs", told, module) == f"models.{owner}.{module}"
+    assert job.module_name("coconet", recipe.read(ROOT, "coconet"), module) == f"models.coconet.{module}"
+
+
+@pytest.mark.parametrize(("stage", "path"), [("export", "models/coconetjs/export.py"),
+                                             ("compose", "models/coconet/compose.py")])
+def test_a_stages_key_is_of_the_module_that_it_calls(stage, path, tmp_path, monkeypatch):
+    """A change of that file changes the key, and a change of the other model's doesn't."""
+    def key() -> str:
+        manifest.file_hash.cache_clear()
+        origin = build.Origin(None, None, None, None)
+        one = build.Build("coconetjs", "tiny", origin, manifest.Hashes(tmp_path / "hashes"))
+        monkeypatch.setattr(one, "reads", lambda stage: [])
+        return one.key(next(known for known in build.STAGES if known.name == stage))
+
+    def changed(name: str) -> bool:
+        before = key()
+        monkeypatch.setattr(manifest, "sha256", lambda file: "other" if str(file).endswith(name) else whole(file))
+        after = key()
+        monkeypatch.setattr(manifest, "sha256", whole)
+        return before != after
+
+    whole = manifest.sha256
+    others = {"models/coconet/export.py", "models/coconetjs/compose.py", "models/coconet/compose.py",
+              "models/coconetjs/export.py"} - {path}
+    assert changed(path) and not any(map(changed, others))
 
 
 @pytest.mark.parametrize(("text", "said"), [

@@ -17,7 +17,8 @@ def test_every_side_has_every_work(cast):
     """Each by its own contestants; nothing is timed."""
     names = {}
     for side, toolchain in (("original", "jax"), ("onnx", "torch")):
-        done = run("scripts/in", toolchain, "python", "-m", "scripts.contestant", side, "mt3", "build/tiny/mt3", "1")
+        done = run("scripts/in", toolchain, "python", "-m", "scripts.contestant", side, "mt3", "mt3",
+                   "build/tiny/mt3", "1")
         assert done.returncode == 0, done.stderr[-2000:]
         for name in json.loads(done.stdout.splitlines()[0]):
             work, contestant = name.split("/")
