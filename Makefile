@@ -4,7 +4,7 @@ WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
-  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
+  PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
   SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE
 
 stages    = fetch ask export optimize quantize lite compose
@@ -15,7 +15,7 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play new convert inspect graph extract bisect package publish push-models \
+.PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
   matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
@@ -52,6 +52,12 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= T
 	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter command,$(origin PREFIX)),--prefix="$$PREFIX") \
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+
+train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains here; OUT=folder SEED=
+	@$(if $(wildcard models/$(firstword $(MODEL))/train.py),,$(error MODEL=$(MODEL): expected one that trains here: \
+	  $(patsubst models/%/train.py,%,$(wildcard models/*/train.py))))\
+	ENGINE=venv scripts/in legacy python -m models.$(firstword $(MODEL)).train --data "$$DATA" $${OUT:+--out="$$OUT"} \
+	  $${SEED:+--seed="$$SEED"}
 
 new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax: a folder in models/ that converts your own model
 	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" -- "$$FROM"

@@ -1,4 +1,4 @@
-"""From a TensorFlow 1 session to ONNX by tf2onnx, with its known traps closed (Python 3.7).
+"""From a TensorFlow 1 session, or a function of TensorFlow 2, to ONNX by tf2onnx, its known traps closed (Python 3.7).
 
 Closed here, each seen with tf2onnx 1.16.1: input names permuted between runs
 (SavedModel loader), unsupported ops written out in silence, bytes that change from
@@ -15,6 +15,8 @@ import onnx
 import tensorflow.compat.v1 as tf
 import tf2onnx.convert
 import tf2onnx.graph
+import tf2onnx.tf_loader
+from tensorflow.python.eager.function import ConcreteFunction
 
 from scripts import rewrite
 from scripts.job import Refusal
@@ -73,6 +75,23 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
         model.ir_version = max(model.ir_version, OLDEST_WITH_FUNCTIONS)
     return checked(model, inputs, outputs, {op: told["domain"] for op, told in operators.items()},
                    sorted(called | set(handlers or {})))
+
+
+def freeze_function(function: ConcreteFunction, inputs: Sequence[str], outputs: Sequence[str],
+                    opset: int) -> onnx.ModelProto:
+    """Convert a function of TensorFlow 2, weights inside, its control flow as it is: tf2onnx knows Keras' LSTMs by it.
+
+    inputs and outputs are the names that the function's arguments and results get, in their order.
+    Raises Refusal where an op has no ONNX equivalent.
+    """
+    arguments = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
+    results = [tensor.name for tensor in function.outputs]
+    frozen = tf2onnx.tf_loader.from_function(function, arguments, results)
+    fold_rsqrt(frozen)
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen, input_names=arguments, output_names=results, opset=opset,
+        tensors_to_rename=dict(zip(arguments + results, (*inputs, *outputs))))
+    return checked(model, inputs, outputs)
 
 
 def constant_graph(session: tf.Session, outputs: Sequence[str]) -> tf.GraphDef:

@@ -53,4 +53,7 @@ def test_no_stage_imports_another():
 
 
 def test_nothing_tracked_is_large():
-    assert [path for path in FILES if path.is_file() and path.stat().st_size > 500_000] == []
+    """But for the weights that a recipe is bundled with."""
+    bundled = set(ROOT.glob("models/*/source/*"))
+    assert [path for path in FILES if path.is_file()
+            and path.stat().st_size > (3_000_000 if path in bundled else 500_000)] == []

@@ -1,184 +1,38 @@
-"""A melody in from MIDI, four voices out to MIDI.
-
-Times of notes are in sixteenths from the file's start, pitches are MIDI numbers (60 is C4).
-Notes come from every track and channel but the drums'. They are rounded to the grid of
-sixteenths by ticks; tempo doesn't matter for it and is only kept. Where notes overlap, the
-highest is the melody. A melody beyond the model's pitches is moved by whole octaves, as few
-as bring all of it inside. Each of these is told in Tune.remarks. Dynamics aren't kept.
-"""
+"""A melody in from MIDI, within Coconet's pitches; four voices out to MIDI."""
 
 import itertools
-import math
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import mido
 import numpy as np
 
 from models.coconet.inputs import LOWEST, PITCHES
-from scripts.job import Refusal
-from scripts.midi import load, timed, track_of
+from scripts import tune
+from scripts.tune import Note, Tune
 
 HIGHEST = LOWEST + PITCHES - 1
-LONGEST = 4096  # sixteenths: 256 bars of 4/4
-DRUMS = 9
-SIGNS = ("set_tempo", "time_signature", "key_signature")
 EXAMPLE = "models/coconet/samples/old-hundredth.mid"
-VELOCITY = 80
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 PROGRAMS = (68, 69, 71, 70)  # oboe, English horn, clarinet, bassoon: the instruments of Coconet's own MIDI files
 
 
-class Note(NamedTuple):
-    start: int
-    end: int
-    pitch: int
-
-
-class Sign(NamedTuple):
-    """A tempo, time signature or key signature."""
-
-    tick: int
-    message: mido.MetaMessage
-
-
-class Tune(NamedTuple):
-    """A melody on the grid: its notes never overlap, and rests lie between them."""
-
-    notes: tuple[Note, ...]
-    length: int  # sixteenths
-    sixteenth: int  # ticks
-    signs: tuple[Sign, ...]
-    remarks: tuple[str, ...]  # what was changed on the way in, a sentence each
-
-    def melody(self) -> np.ndarray:
-        """The MIDI pitch of each sixteenth, int64 [time], 0 for a rest."""
-        pitches = np.zeros(self.length, dtype=np.int64)
-        for note in self.notes:
-            pitches[note.start:note.end] = note.pitch
-        return pitches
-
-
-def note_name(pitch: int) -> str:
-    """For instance C4 for 60."""
-    return ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"][pitch % 12] + str(pitch // 12 - 1)
-
-
 def read_tune(path: Path) -> Tune:
-    """The melody of a MIDI file of type 0 or 1. Raises Refusal on a file without one."""
-    file = load(path, EXAMPLE)
-    # Ticks are counted so finely that a sixteenth is a whole number of them.
-    finer = 4 // math.gcd(file.ticks_per_beat, 4)
-    sixteenth = file.ticks_per_beat * finer // 4
-    tracks = [list(timed(track, finer)) for track in file.tracks]
-    spans = [note for track in tracks for note in sounding(track)]
-    if not spans:
-        raise Refusal(f"{path}: expected a melody, found no notes (drums don't count): give a file with notes")
-
-    rounded = [Note(nearest(note.start, sixteenth), nearest(note.end, sixteenth), note.pitch) for note in spans]
-    last_tick = max(track[-1][0] for track in tracks if track)
-    length = max(-(-last_tick // sixteenth), *(max(note.end, note.start + 1) for note in rounded))
-    if length > LONGEST:
-        raise Refusal(f"{path}: expected at most {LONGEST} sixteenths, found {length}: split it into shorter files")
-    notes, overlapped = highest(rounded, length)
-    octaves = octaves_into_range(path, notes)
-
-    remarks = []
-    if overlapped:
-        remarks.append(f"{path} is polyphonic: kept the highest note of each sixteenth")
-    if off := sum(3 * abs(was.start - on.start * sixteenth) >= sixteenth for was, on in zip(spans, rounded)):
-        remarks.append(f"{path}: rounded to sixteenths, {off} of {len(spans)} notes by a third of one or more")
-    if octaves:
-        remarks.append(f"{path}: moved {abs(octaves)} octave{'s'[:abs(octaves) - 1]} {'up' if octaves > 0 else 'down'} "
-                       f"into {note_name(LOWEST)} to {note_name(HIGHEST)}")
-    signs = [Sign(tick, message) for track in tracks for tick, message in track if message.type in SIGNS]
-    return Tune(
-        notes=tuple(note._replace(pitch=note.pitch + 12 * octaves) for note in notes),
-        length=length,
-        sixteenth=sixteenth,
-        signs=tuple(sorted(signs, key=lambda sign: sign.tick)),
-        remarks=tuple(remarks),
-    )
+    """The melody of a MIDI file, its pitches within the model's. Raises Refusal on a file without one."""
+    return tune.read_tune(path, range(LOWEST, HIGHEST + 1), EXAMPLE)
 
 
-def sounding(track: Sequence[tuple[int, mido.Message]]) -> Iterator[Note]:
-    """A track's notes in ticks; of equal notes the first begun ends first, at the latest with the track."""
-    begun: dict[tuple[int, int], deque[int]] = defaultdict(deque)
-    for tick, message in track:
-        if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
-            continue
-        starts = begun[message.channel, message.note]
-        if message.type == "note_on" and message.velocity > 0:
-            starts.append(tick)
-        elif starts:
-            yield Note(starts.popleft(), tick, message.note)
-    for (_, pitch), starts in begun.items():
-        for start in starts:
-            yield Note(start, track[-1][0], pitch)
-
-
-def nearest(tick: int, sixteenth: int) -> int:
-    """The nearest sixteenth, the later one from the middle on."""
-    return (2 * tick + sixteenth) // (2 * sixteenth)
-
-
-def highest(notes: Sequence[Note], length: int) -> tuple[list[Note], bool]:
-    """One note at a time, the highest, and whether any two met.
-
-    Of equal pitches the later begun sounds. A note too short for the grid lasts a
-    sixteenth, but gives way to every other: a grace note doesn't replace what it graces.
-    """
-    painted: list[int | None] = [None] * length
-    overlapped = False
-    ranked = sorted(enumerate(notes), key=lambda item: (item[1].end > item[1].start, item[1].pitch, item[1].start))
-    for index, note in ranked:
-        cells = slice(note.start, max(note.end, note.start + 1))
-        overlapped |= any(cell is not None for cell in painted[cells])
-        painted[cells] = [index] * len(painted[cells])
-    kept = []
-    for index, run in itertools.groupby(range(length), key=painted.__getitem__):
-        steps = list(run)
-        if index is not None:
-            kept.append(Note(steps[0], steps[-1] + 1, notes[index].pitch))
-    return kept, overlapped
-
-
-def octaves_into_range(path: Path, notes: Sequence[Note]) -> int:
-    """The fewest octaves, up if positive, that bring every note within the model's pitches."""
-    low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
-    for octaves in sorted(range(-10, 11), key=abs):
-        if low + 12 * octaves >= LOWEST and high + 12 * octaves <= HIGHEST:
-            return octaves
-    raise Refusal(f"{path}: expected a melody that whole octaves bring between {note_name(LOWEST)} ({LOWEST}) and "
-                  f"{note_name(HIGHEST)} ({HIGHEST}), found {note_name(low)} ({low}) to {note_name(high)} ({high}): "
-                  "narrow its range")
-
-
-def voices_of(tune: Tune, pitches: np.ndarray) -> list[list[Note]]:
+def voices_of(melody: Tune, pitches: np.ndarray) -> list[list[Note]]:
     """The notes of each voice, soprano first, of MIDI pitches [time, 4].
 
-    The soprano's are the tune's own; in the others equal pitches in a row are one held note.
+    The soprano's are the melody's own; in the others equal pitches in a row are one held note.
     """
-    voices = [list(tune.notes)]
+    voices = [list(melody.notes)]
     for voice in range(1, len(VOICES)):
-        edges = [0, *(np.flatnonzero(np.diff(pitches[:, voice])) + 1).tolist(), tune.length]
+        edges = [0, *(np.flatnonzero(np.diff(pitches[:, voice])) + 1).tolist(), melody.length]
         voices.append([Note(start, end, int(pitches[start, voice])) for start, end in itertools.pairwise(edges)])
     return voices
 
 
-def write_chorale(path: Path, tune: Tune, voices: Sequence[Sequence[Note]]) -> None:
-    """MIDI of type 1: a track of the tune's signs, then a track and channel a voice, all of the tune's length."""
-    file = mido.MidiFile(type=1, ticks_per_beat=4 * tune.sixteenth)
-    end = tune.length * tune.sixteenth
-    file.tracks.append(track_of([(sign.tick, sign.message) for sign in tune.signs], end))
-    for channel, (name, program, notes) in enumerate(zip(VOICES, PROGRAMS, voices)):
-        events = [(0, mido.MetaMessage("track_name", name=name)),
-                  (0, mido.Message("program_change", channel=channel, program=program))]
-        for note in notes:
-            for kind, step in (("note_on", note.start), ("note_off", note.end)):
-                events.append((step * tune.sixteenth,
-                               mido.Message(kind, channel=channel, note=note.pitch, velocity=VELOCITY)))
-        file.tracks.append(track_of(events, end))
-    file.save(path)
+def write_chorale(path: Path, melody: Tune, voices: Sequence[Sequence[Note]]) -> None:
+    """MIDI of type 1: a track of the melody's signs, then a track and channel a voice, all of the melody's length."""
+    tune.write_parts(path, melody, [tune.Part(*voice) for voice in zip(VOICES, PROGRAMS, voices)])

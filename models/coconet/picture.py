@@ -1,101 +1,17 @@
-"""A piano roll of four voices as a PNG: systems of whole bars below each other, as in a score."""
+"""A piano roll of four voices as a PNG."""
 
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from models.coconet.midi import VOICES, Note, Tune, note_name
+from models.coconet.midi import VOICES
+from scripts import pianoroll
+from scripts.tune import Note, Tune
 
 COLOURS = ("#d1495b", "#e3a02c", "#3a8f74", "#2f5d8c")
-HEIGHTS = (0.94, 0.84, 0.72, 0.58)  # of the notes, semitones: in a unison the lower voice lies inside the higher
-INK, GREY, LINE, BEAT, SHADE = "#222222", "#777777", "#b9b9b9", "#e4e4e4", "#f3f3f1"
-BLACK_KEYS = (1, 3, 6, 8, 10)
-SYSTEM = 128  # sixteenths, about: eight bars of 4/4
-LEFT, RIGHT, TOP, BOTTOM, GAP = 0.6, 0.25, 1.05, 0.25, 0.4  # margins in inches
-WIDE, HIGH = 0.095, 0.09  # inches a sixteenth, a semitone
-NARROWEST = 9.0  # inches: room for the title and the legend
-
-
-class Bar(NamedTuple):
-    number: int  # 0 is an upbeat
-    start: float  # sixteenths
-    end: float
-
-
-def bars_of(tune: Tune) -> list[Bar]:
-    """The tune's bars by its time signatures; where it says none, 4/4."""
-    # No bar is shorter than a sixteenth, whatever nonsense a file says.
-    sizes = {0.0: 16.0} | {sign.tick / tune.sixteenth: max(1.0, 16 * sign.message.numerator / sign.message.denominator)
-                           for sign in tune.signs if sign.message.type == "time_signature"}
-    changes = sorted(sizes)
-    edges = [float(start) for change, until in zip(changes, [*changes[1:], tune.length])
-             for start in np.arange(change, min(until, tune.length), sizes[change])] + [float(tune.length)]
-    upbeat = len(edges) > 2 and edges[1] - edges[0] < min(16.0, edges[2] - edges[1])
-    return [Bar(number, *pair) for number, pair in enumerate(itertools.pairwise(edges), start=0 if upbeat else 1)]
+HEIGHTS = (0.94, 0.84, 0.72, 0.58)
 
 
 def draw(path: Path, tune: Tune, voices: Sequence[Sequence[Note]], title: str, subtitle: str) -> None:
     """Write the PNG; the voices are soprano, alto, tenor, bass."""
-    bars = bars_of(tune)
-    a_system = math.ceil(len(bars) / math.ceil(tune.length / SYSTEM))
-    systems = [bars[first:first + a_system] for first in range(0, len(bars), a_system)]
-    pitches = [note.pitch for notes in voices for note in notes]
-    low, high = min(pitches) - 1.5, max(pitches) + 1.5
-    span = max(system[-1].end - system[0].start for system in systems)
-
-    width = max(NARROWEST, LEFT + WIDE * span + RIGHT)
-    tall = HIGH * (high - low)
-    height = TOP + len(systems) * (tall + GAP) - GAP + BOTTOM
-    figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
-    for row, system in enumerate(systems):
-        top = TOP + row * (tall + GAP)
-        axes = figure.add_axes((LEFT / width, 1 - (top + tall) / height, 1 - (LEFT + RIGHT) / width, tall / height))
-        start = system[0].start
-        axes.set(xlim=(start, start + span), ylim=(low, high))
-        draw_paper(axes, system)
-        draw_voices(axes, voices, system)
-    # A file's name may hold a dollar sign, which is no formula.
-    figure.text(LEFT / width, 1 - 0.42 / height, title, size=14, weight="bold", color=INK, parse_math=False)
-    figure.text(LEFT / width, 1 - 0.66 / height, subtitle, size=8.5, color=GREY, parse_math=False)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="upper right", ncols=len(VOICES), frameon=False,
-                  bbox_to_anchor=(1 - RIGHT / width, 1 - 0.26 / height), borderaxespad=0, handlelength=1.2,
-                  columnspacing=1.4, fontsize=9)
-    figure.savefig(path, format="png")
-
-
-def draw_paper(axes: Axes, system: Sequence[Bar]) -> None:
-    """The keys as bands, bar lines with their numbers, faint quarter notes, pitch names at every C and G."""
-    start, end = system[0].start, system[-1].end
-    keys = range(math.ceil(axes.get_ylim()[0]), math.floor(axes.get_ylim()[1]) + 1)
-    black = [key for key in keys if key % 12 in BLACK_KEYS]
-    axes.barh(black, end - start, left=start, height=1, color=SHADE, zorder=0)
-    axes.hlines([key for key in keys if key % 12 == 0], start, end, color=LINE, linewidth=0.7, zorder=1)
-    quarters = [quarter for bar in system for quarter in np.arange(bar.start, bar.end, 4)]
-    axes.vlines(quarters, *axes.get_ylim(), color=BEAT, linewidth=0.6, zorder=1)
-    axes.vlines([*(bar.start for bar in system), end], *axes.get_ylim(), color=LINE, linewidth=1, zorder=2)
-    for bar in system:
-        if bar.number:
-            axes.annotate(str(bar.number), (bar.start, axes.get_ylim()[1]), (1, 3), textcoords="offset points",
-                          size=7.5, color=GREY)
-    named = [key for key in keys if key % 12 in (0, 7)]
-    axes.set_yticks(named, [note_name(key) for key in named], size=8, color=INK)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def draw_voices(axes: Axes, voices: Sequence[Sequence[Note]], system: Sequence[Bar]) -> None:
-    start, end = system[0].start, system[-1].end
-    for voice in range(len(VOICES)):
-        notes = [note for note in voices[voice] if note.start < end and note.end > start]
-        # A hair's breadth between notes shows a repeated one.
-        left = [max(note.start, start) + 0.09 for note in notes]
-        right = [min(note.end, end) - 0.09 for note in notes]
-        axes.barh([note.pitch for note in notes], np.subtract(right, left), left=left, height=HEIGHTS[voice],
-                  color=COLOURS[voice], label=VOICES[voice], zorder=3 + voice)
+    pianoroll.draw(path, tune, [pianoroll.Voice(*voice) for voice in zip(VOICES, COLOURS, HEIGHTS, voices)],
+                   title, subtitle)

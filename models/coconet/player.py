@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models.coconet.inputs import LOWEST, VOICES, hide_lower_voices, to_rolls
-from models.coconet.midi import HIGHEST, LONGEST, Tune, read_tune, voices_of, write_chorale
+from models.coconet.midi import HIGHEST, read_tune, voices_of, write_chorale
 from scripts import command
 from scripts.job import Refusal, progress
 from scripts.player import (
@@ -32,6 +32,7 @@ from scripts.player import (
     write_whole,
 )
 from scripts.seeded import seeded_unit
+from scripts.tune import LONGEST, Tune
 
 STEPS = 96  # Gibbs steps after the first guess, as Magenta.js takes
 MOST_STEPS = 1000

@@ -59,3 +59,24 @@ exact = (1 / np.sqrt((variance + np.float32(1e-3)).astype(np.float64))).astype(n
 print((folded == exact).all(), (approximate == exact).all())
 """)
     assert said == "True False"
+
+
+def test_an_lstm_of_keras_in_a_function_is_one_and_an_op_without_an_equivalent_is_named():
+    code = """
+import tensorflow as tf
+from scripts.freeze import freeze_function
+from scripts.job import Refusal
+layer = tf.keras.layers.LSTM(5, return_sequences=True)
+spec = tf.TensorSpec([None, None, 3], tf.float32)
+function = tf.function(lambda x: layer(x)).get_concrete_function(spec)
+graph = freeze_function(function, ["x"], ["y"], 17).graph
+print([node.op_type for node in graph.node].count("LSTM"), [p.name for p in (*graph.input, *graph.output)])
+try:
+    freeze_function(tf.function(lambda x: tf.math.xlogy(x, x)).get_concrete_function(spec), ["x"], ["y"], 17)
+except Refusal as refusal:
+    print(refusal)
+"""
+    done = run("scripts/in", "legacy", "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    *_, converted, refused = done.stdout.strip().splitlines()
+    assert converted == "1 ['x', 'y']" and "equivalent for TensorFlow op Xlogy" in refused

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.coconet import midi, picture, player
-from models.coconet.midi import Note, Sign, Tune, read_tune
+from models.coconet.midi import read_tune
 from models.coconet.player import Harmonizer
 from scripts.job import REFUSED, Refusal
+from scripts.midi import timed, track_of
+from scripts.tune import LONGEST, SIGNS, Note, Sign, Tune, bars_of, sounding
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "models/coconet/samples").glob("*.mid"))
@@ -33,7 +35,7 @@ def notes_file(path: Path, notes: Sequence[tuple[int, int, int]], end: int = 0, 
         events.append((stop, 1, mido.Message("note_off", note=pitch, channel=channel)))
     events.sort(key=lambda event: event[:2])
     last = max([end, *(event[0] for event in events)])
-    track = midi.track_of([(tick, message) for tick, _, message in events], last)
+    track = track_of([(tick, message) for tick, _, message in events], last)
     mido.MidiFile(type=0, ticks_per_beat=ticks, tracks=[track]).save(path)
     return path
 
@@ -44,7 +46,7 @@ def quarters(pitches: Sequence[int]) -> list[tuple[int, int, int]]:
 
 def notes_of(track: mido.MidiTrack) -> list[tuple[int, int, int]]:
     """(start tick, end tick, pitch) of a track's notes."""
-    return sorted(midi.sounding(list(midi.timed(track, 1))))
+    return sorted(sounding(list(timed(track, 1))))
 
 
 def length_of(track: mido.MidiTrack) -> int:
@@ -78,8 +80,8 @@ def test_keeps_tempos_and_signatures_at_their_ticks(play, tmp_path):
              (1440, mido.MetaMessage("time_signature", numerator=4, denominator=4))]
     melody = notes_file(tmp_path / "melody.mid", quarters(SCALE), signs=signs)
     assert play(melody, tmp_path / "out.mid") == 0
-    conductor = midi.timed(mido.MidiFile(tmp_path / "out.mid").tracks[0], 1)
-    assert [(tick, message.copy(time=0)) for tick, message in conductor if message.type in midi.SIGNS] == signs
+    conductor = timed(mido.MidiFile(tmp_path / "out.mid").tracks[0], 1)
+    assert [(tick, message.copy(time=0)) for tick, message in conductor if message.type in SIGNS] == signs
 
 
 @pytest.mark.parametrize("extra, kept", [(0, 0), (1, 120), (120, 120), (1000, 1080)])
@@ -333,8 +335,8 @@ def test_a_file_of_drums_is_refused(tmp_path):
 
 
 def test_the_longest_file_is_read_and_a_longer_one_refused(tmp_path):
-    end = midi.LONGEST * TICKS // 4
-    assert read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=end)).length == midi.LONGEST
+    end = LONGEST * TICKS // 4
+    assert read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=end)).length == LONGEST
     with pytest.raises(Refusal, match="split"):
         read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=end + 1))
 
@@ -356,10 +358,10 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, where, what):
     except Refusal:
         return
     midi.write_chorale(path, tune, midi.voices_of(tune, np.full((tune.length, 4), 60)))
-    assert len(picture.bars_of(tune)) <= midi.LONGEST + len(tune.signs) + 1
+    assert len(bars_of(tune)) <= LONGEST + len(tune.signs) + 1
 
 
-@pytest.mark.parametrize("melody", [[35], [82], [-1], [], [60.5], [[60]], [60] * (midi.LONGEST + 1)])
+@pytest.mark.parametrize("melody", [[35], [82], [-1], [], [60.5], [[60]], [60] * (LONGEST + 1)])
 def test_pitches_that_are_no_melody_are_refused(tiny, melody):
     with pytest.raises(Refusal, match="melody"):
         Harmonizer(tiny).harmonize(np.array(melody))
@@ -473,7 +475,7 @@ def test_a_long_chorale_goes_on_in_further_systems(tmp_path):
 def test_bars_follow_the_time_signatures_and_an_upbeat_is_not_counted(signs, length, starts):
     told = tuple(Sign(120 * start, mido.MetaMessage("time_signature", numerator=beats, denominator=beat))
                  for start, beats, beat in signs)
-    bars = picture.bars_of(Tune((Note(0, length, 60),), length, 120, told, ()))
+    bars = bars_of(Tune((Note(0, length, 60),), length, 120, told, ()))
     assert [(bar.number, bar.start) for bar in bars] == starts
     assert bars[-1].end == length
 
@@ -487,7 +489,7 @@ def test_each_sample_is_one_voice_in_the_sopranos_range(path):
     assert tune.remarks == ()
     assert all(60 <= note.pitch <= 81 for note in tune.notes)
     assert tune.length % 16 == 0
-    assert {sign.message.type for sign in tune.signs} == set(midi.SIGNS)
+    assert {sign.message.type for sign in tune.signs} == set(SIGNS)
 
 
 def test_the_samples_are_listed():

@@ -1,0 +1,177 @@
+"""What the player promises: a melody in from MIDI; chords out as MIDI, as a chart, as a picture."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+from models.harmonizer import chart, player
+from models.harmonizer.chords import NAMES, TONES, number
+from models.harmonizer.player import Harmonizer, Suggestion, spans
+from scripts.job import REFUSED, Refusal
+from scripts.midi import timed, track_of
+from scripts.tune import Note, Sign, Tune, sounding
+
+ROOT = Path(__file__).resolve().parents[3]
+OLD_HUNDREDTH = ROOT / "models/coconet/samples/old-hundredth.mid"
+TICKS = 480
+
+
+@pytest.fixture(scope="module")
+def harmonizer(bundled: Path) -> Harmonizer:
+    return Harmonizer(bundled)
+
+
+@pytest.fixture
+def play(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command; returns its exit status."""
+    monkeypatch.chdir(bundled.parents[3])
+    return lambda *arguments: player.main([*map(str, arguments)])
+
+
+def file_of(path: Path, pitches: Sequence[int | None], start: int = 0, ticks: int = TICKS) -> Path:
+    """A melody in quarters from a sixteenth on, None for a rest."""
+    events = [(0, mido.MetaMessage("time_signature", numerator=3, denominator=4))]
+    for place, pitch in enumerate(pitches):
+        if pitch is not None:
+            tick = start * ticks // 4 + place * ticks
+            events += [(tick, mido.Message("note_on", note=pitch)),
+                       (tick + ticks, mido.Message("note_off", note=pitch))]
+    mido.MidiFile(type=0, ticks_per_beat=ticks, tracks=[track_of(events, events[-1][0])]).save(path)
+    return path
+
+
+def notes_of(path: Path, part: int) -> list[tuple[int, int, int]]:
+    """(start, end, pitch) of a part's notes, in ticks."""
+    return sorted(sounding(list(timed(mido.MidiFile(path).tracks[part], 1))))
+
+
+def test_writes_the_melody_note_for_note_and_block_chords(play, tmp_path):
+    assert play(OLD_HUNDREDTH, tmp_path / "out.mid") == 0
+    [own] = [track for track in mido.MidiFile(OLD_HUNDREDTH).tracks if list(sounding(list(timed(track, 1))))]
+    assert notes_of(tmp_path / "out.mid", 1) == sorted(sounding(list(timed(own, 1))))
+    assert [track.name for track in mido.MidiFile(tmp_path / "out.mid").tracks[1:]] == ["Melody", "Chords"]
+    chords = notes_of(tmp_path / "out.mid", 2)
+    sounds = [(span, sorted(note[2] for note in notes))
+              for span, notes in itertools.groupby(chords, key=lambda note: note[:2])]
+    assert all(pitches[0] >= 48 and pitches[-1] <= 67 and len(pitches) in (3, 4) for _, pitches in sounds)
+    edges = [span for span, _ in sounds]
+    assert edges[0][0] == 0 and all(one[1] == other[0] for one, other in itertools.pairwise(edges))
+    assert all(one[1] != other[1] for one, other in itertools.pairwise(sounds)), "equal chords are joined"
+
+
+def test_old_hundredth_begins_and_ends_on_its_tonic(harmonizer):
+    tune = player.read_tune(OLD_HUNDREDTH, player.PITCHES, player.EXAMPLE)
+    suggestions = harmonizer.suggest(tune.melody())
+    assert suggestions[0][0].chord == "G" and suggestions[-1][0].chord == "G"
+
+
+def test_a_melody_moved_is_answered_by_chords_moved(harmonizer):
+    """The training moved the melodies through twelve keys: nearly every answer moves along."""
+    melody = player.read_tune(OLD_HUNDREDTH, player.PITCHES, player.EXAMPLE).melody()
+    moved = [harmonizer.suggest(melody + steps, count=1) for steps in (0, 3)]
+    same = [number(a.chord) // 12 == number(b.chord) // 12 and (number(a.chord) + 3) % 12 == number(b.chord) % 12
+            for [a], [b] in zip(*moved)]
+    assert np.mean(same) >= 0.8
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 64, 511, 512, 513, 2000])
+def test_a_melody_of_any_length_is_answered_beat_by_beat(harmonizer, length):
+    suggestions = harmonizer.suggest(np.resize(np.repeat([67, 66, 64, 62, 0], 4), length))
+    assert len(suggestions) == -(-length // 4)
+    assert all(one.probability >= other.probability for best in suggestions for one, other in itertools.pairwise(best))
+
+
+def test_windows_answer_what_the_whole_does(harmonizer, monkeypatch):
+    """Beside a window's edges a chord may turn where two are nearly as likely."""
+    melody = np.resize(player.read_tune(OLD_HUNDREDTH, player.PITCHES, player.EXAMPLE).melody(), 1000)
+    windows = harmonizer.probabilities(melody)
+    monkeypatch.setattr(player, "WINDOW", 1000)
+    assert (windows.argmax(axis=1) == harmonizer.probabilities(melody).argmax(axis=1)).mean() >= 0.95
+
+
+def test_probabilities_of_all_chords_make_one(harmonizer):
+    [beat] = harmonizer.suggest(np.array([60, 60, 60, 60]), count=60)
+    assert sum(chord.probability for chord in beat) == pytest.approx(1)
+    assert {chord.chord for chord in beat} == set(NAMES)
+
+
+@pytest.mark.parametrize(("melody", "told"), [
+    ([54], "found 54"), ([88], "found 88"), ([], "integers in a row"), ([60.5], "float64"), ([[60]], r"\[1, 1\]"),
+])
+def test_another_melody_is_refused(harmonizer, melody, told):
+    with pytest.raises(Refusal, match=told):
+        harmonizer.suggest(np.array(melody))
+
+
+def test_equal_chords_in_a_row_are_one_and_the_last_ends_with_the_melody():
+    beats = [[Suggestion(name, 1)] for name in ("C", "C", "G", "C")]
+    assert spans(beats, 14) == [(0, 8, "C"), (8, 12, "G"), (12, 14, "C")]
+
+
+def test_the_chart_goes_bar_by_bar_with_alternatives(play, tmp_path):
+    melody = file_of(tmp_path / "melody.mid", [67, 72, 74, 76, 74, None, 72])
+    assert play(melody, tmp_path / "out.txt") == 0
+    text = (tmp_path / "out.txt").read_text()
+    head, _, grid, _, columns, *rows = text.splitlines()
+    assert head.startswith("melody.mid, harmonizer-chords-int8.onnx (sha256 ") and columns.startswith(" bar  beat")
+    assert grid.count("|") == 4, "three bars of 3/4"
+    assert [row.split()[:2] for row in rows] == [[str(1 + n // 3), str(1 + n % 3)] for n in range(7)]
+    assert all(row.count("%") == 3 for row in rows)
+
+
+def test_a_chord_that_goes_on_is_a_dot():
+    sign = Sign(0, mido.MetaMessage("time_signature", numerator=2, denominator=4))
+    tune = Tune((Note(0, 16, 60),), 16, 120, (sign,), ())
+    lines = list(chart.lines(tune, [[(name, 0.5)] for name in ("C", "C", "C", "G7")], "title"))
+    assert lines[2] == "   1 | C .  | C G7 |"
+
+
+@pytest.mark.parametrize("start", [0, 1, 4])
+def test_rests_and_upbeats_are_taken(play, tmp_path, start):
+    melody = file_of(tmp_path / "melody.mid", [None, 67, 72, None, 72], start)
+    assert play(melody, tmp_path / "out.mid") == 0
+    assert [pitch for _, _, pitch in notes_of(tmp_path / "out.mid", 1)] == [67, 72, 72]
+
+
+def test_a_low_melody_is_moved_and_that_is_said(play, tmp_path, capsys):
+    assert play(file_of(tmp_path / "melody.mid", [40, 45]), tmp_path / "out.mid") == 0
+    assert "moved 2 octaves up into G3 to E♭6" in capsys.readouterr().err
+
+
+def test_draws_a_picture(play, tmp_path):
+    assert play(OLD_HUNDREDTH, tmp_path / "out.png") == 0
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_says_by_hash_what_plays(play, tmp_path, harmonizer, capsys):
+    play(OLD_HUNDREDTH, tmp_path / "out.mid")
+    assert harmonizer.artifact.sha256[:12] in capsys.readouterr().out
+
+
+def test_another_suffix_is_refused(play, tmp_path, capsys):
+    assert play(OLD_HUNDREDTH, tmp_path / "out.pdf") == REFUSED
+    assert "expected a name that ends in .mid, .midi, .txt or .png" in capsys.readouterr().err
+
+
+def test_the_same_melody_gives_the_same_bytes(play, tmp_path):
+    for name in ("one.mid", "other.mid"):
+        play(OLD_HUNDREDTH, tmp_path / name)
+    assert (tmp_path / "one.mid").read_bytes() == (tmp_path / "other.mid").read_bytes()
+
+
+def test_the_notes_of_a_chord_are_its_own():
+    notes = player.chord_notes([(0, 8, "F#m7")])
+    assert {note.pitch % 12 for note in notes} == set(TONES[number("F#m7")])
+
+
+def test_the_python_in_the_card_runs(bundled, monkeypatch):
+    monkeypatch.chdir(bundled.parents[3])
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "models/harmonizer/README.md").read_text(), re.DOTALL)
+    told: dict = {}
+    exec(code, told)
+    assert len(told["chords"]) == 8 and all(len(best) == 3 for best in told["chords"])
