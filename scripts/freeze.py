@@ -15,8 +15,8 @@ import onnx
 import tensorflow.compat.v1 as tf
 import tf2onnx.convert
 import tf2onnx.graph
-import tf2onnx.tf_loader
 from tensorflow.python.eager.function import ConcreteFunction
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from scripts import rewrite
 from scripts.job import Refusal
@@ -58,7 +58,7 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
     failures = []  # type: List[Refusal]
     domains = sorted({told["domain"] for told in operators.values()} | ({rewrite.DOMAIN} if functions else set()))
     model, _ = tf2onnx.convert.from_graph_def(
-        constant_graph(session, outputs),
+        frozen,
         input_names=[name + ":0" for name in inputs],
         output_names=[name + ":0" for name in outputs],
         opset=opset,
@@ -77,21 +77,33 @@ def freeze(session: tf.Session, inputs: Sequence[str], outputs: Sequence[str], o
                    sorted(called | set(handlers or {})))
 
 
-def freeze_function(function: ConcreteFunction, inputs: Sequence[str], outputs: Sequence[str],
-                    opset: int) -> onnx.ModelProto:
-    """Convert a function of TensorFlow 2, weights inside, its control flow as it is: tf2onnx knows Keras' LSTMs by it.
+def function_graph(function: ConcreteFunction, described: Dict[str, List[Dict[str, Any]]]) -> tf.Graph:
+    """The graph of a function of TensorFlow 2, weights inside, for a session: its ports are those described.
 
-    inputs and outputs are the names that the function's arguments and results get, in their order.
-    Raises Refusal where an op has no ONNX equivalent.
+    Its control flow stays version 2, as tf2onnx knows Keras' LSTMs by it. Its arguments have the inputs' names, and it
+    returns a dictionary of the outputs; inputs are cast to its own dtypes, and outputs back to those described. Raises
+    Refusal where its ports are others.
     """
-    arguments = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
-    results = [tensor.name for tensor in function.outputs]
-    frozen = tf2onnx.tf_loader.from_function(function, arguments, results)
-    fold_rsqrt(frozen)
-    model, _ = tf2onnx.convert.from_graph_def(
-        frozen, input_names=arguments, output_names=results, opset=opset,
-        tensors_to_rename=dict(zip(arguments + results, (*inputs, *outputs))))
-    return checked(model, inputs, outputs)
+    found = sorted(function._arg_keywords), sorted(function.structured_outputs)
+    expected = tuple(sorted(port["name"] for port in described[kind]) for kind in ("inputs", "outputs"))
+    if found != expected:
+        raise Refusal("expected the ports {} -> {} of the recipe, found {} -> {}: name these in recipe.toml".format(
+            *expected, *found))
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    # By the function's own keywords: zipped with the sorted signature, inputs come out permuted.
+    inputs = dict(zip(function._arg_keywords, frozen.inputs))
+    outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs))
+    with tf.Graph().as_default() as graph:
+        given = {}
+        for port in described["inputs"]:
+            tensor = inputs[port["name"]]
+            placeholder = tf.placeholder(port["dtype"], tensor.shape, port["name"])
+            given[tensor.name] = tf.cast(placeholder, tensor.dtype)
+        names = [outputs[port["name"]].name for port in described["outputs"]]
+        results = tf.import_graph_def(frozen.graph.as_graph_def(), given, names, name="model")
+        for port, result in zip(described["outputs"], results):
+            tf.identity(tf.cast(result, port["dtype"]), port["name"])
+    return graph
 
 
 def constant_graph(session: tf.Session, outputs: Sequence[str]) -> tf.GraphDef:

@@ -13,6 +13,7 @@ from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = ("seeded", "tiny")
 WEIGHTS = (*STAND_INS, "released", "custom")
 Result = TypeVar("Result")
@@ -73,7 +74,7 @@ def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> 
 
 def built(model: str, weights: str) -> Path:
     """The folder of a model's build of the weights that are asked for, or of those that are bundled instead."""
-    return Path("build") / recipe.kind(recipe.read(Path(), model), weights) / model
+    return Path("build") / recipe.kind(recipe.read(ROOT, model), weights) / model
 
 
 def artifacts(model: str, weights: str) -> Path:

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from scripts import detour, session
+from scripts.freeze import function_graph
 from scripts.inspect_tensorflow import model_parsed
 from scripts.inspected import read, refusal
 from scripts.job import REFUSED, Refusal, progress
@@ -36,7 +36,7 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
     model = tf.saved_model.load(str(source))  # kept, as it holds the variables
     function = model.signatures[SIGNATURE]
     progress("converting the SavedModel's graph")
-    with plain_graph(function, described).as_default(), tf.compat.v1.Session() as inside:
+    with function_graph(function, described).as_default(), tf.compat.v1.Session() as inside:
         detour.write(inside, described, recipe, out / "{}.onnx".format(component), **taught)
     arrays = {}
     for case, feed in feeds.items():
@@ -46,34 +46,6 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
             array = feed[port["name"]] if port["name"] in feed else answers[port["name"]]
             arrays["{}/{}/{}".format(component, case, port["name"])] = array.astype(port["dtype"])
     np.savez(str(out / "reference.npz"), **arrays)
-
-
-def plain_graph(function: Any, described: Dict[str, List[Port]]) -> tf.Graph:
-    """The graph of a signature's function, its weights inside, with the recipe's ports.
-
-    Inputs are cast to the function's own dtypes and outputs back to the recipe's. Raises Refusal where its ports
-    aren't the recipe's.
-    """
-    found = sorted(function._arg_keywords), sorted(function.structured_outputs)
-    expected = tuple(sorted(port["name"] for port in described[kind]) for kind in ("inputs", "outputs"))
-    if found != expected:
-        raise Refusal("expected the ports {} -> {} of the recipe, found {} -> {} in the SavedModel: name these in "
-                      "recipe.toml".format(*expected, *found))
-    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
-    # By the function's own keywords: zipped with the sorted signature, inputs come out permuted.
-    inputs = dict(zip(function._arg_keywords, frozen.inputs))
-    outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs))
-    with tf.Graph().as_default() as graph:
-        given = {}
-        for port in described["inputs"]:
-            tensor = inputs[port["name"]]
-            placeholder = tf.compat.v1.placeholder(port["dtype"], tensor.shape, port["name"])
-            given[tensor.name] = tf.cast(placeholder, tensor.dtype)
-        names = [outputs[port["name"]].name for port in described["outputs"]]
-        results = tf.import_graph_def(frozen.graph.as_graph_def(), given, names, name="model")
-        for port, result in zip(described["outputs"], results):
-            tf.identity(tf.cast(result, port["dtype"]), port["name"])
-    return graph
 
 
 def cast(function: Any, feed: Arrays) -> Dict[str, tf.Tensor]:
@@ -86,7 +58,7 @@ def trace(source: Path, recipe: Dict[str, Any], question: Question) -> Arrays:
     """What the model computes inside, of the tensors that its export has by the same names."""
     model = tf.saved_model.load(str(source))
     [described] = recipe["components"].values()
-    with plain_graph(model.signatures[SIGNATURE], described).as_default(), tf.compat.v1.Session() as inside:
+    with function_graph(model.signatures[SIGNATURE], described).as_default(), tf.compat.v1.Session() as inside:
         return session.ask(inside, question)
 
 

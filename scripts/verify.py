@@ -78,7 +78,7 @@ def verify(task: job.Job) -> None:
 def from_direct(task: job.Job, component: str, cases: reference.Cases) -> float:
     """How far at most an export by a detour is from the straight one, in all outputs of all cases."""
     described, folder = task.recipe["components"][component], task.inputs["export"]
-    pairs = zip(*(by_onnxruntime(folder / f"{component}{way}.onnx", described, cases) for way in ("", ".direct")))
+    pairs = zip(*(by_onnxruntime(folder / f"{component}{way}.onnx", task, described, cases) for way in ("", ".direct")))
     error = max(compare(straight, found)["max_error"] for pair in pairs for found, straight in zip(*pair))
     job.progress(f"{component}: {detour_text(error)}")
     return error

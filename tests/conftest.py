@@ -60,6 +60,11 @@ def npm_installed(locked: Path, name: str) -> Path:
     return place
 
 
+def built(model: str, weights: str) -> Path:
+    """The folder of a model's build where such weights are asked for: of these, or of those that are bundled."""
+    return ROOT / "build" / recipe.kind(recipe.read(ROOT, model), weights) / model
+
+
 def copy_tree(target: Path) -> Path:
     """The files of the repository, without its builds."""
     tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()

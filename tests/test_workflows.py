@@ -13,7 +13,7 @@ import pytest
 
 from scripts import manifest, recipe
 from scripts.build import STAGES, Build, Origin
-from tests.conftest import ROOT, copy_tree, made, npm_installed, run
+from tests.conftest import ROOT, built, copy_tree, made, npm_installed, run
 
 FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
@@ -294,7 +294,7 @@ def test_what_the_jobs_hand_over_is_enough_to_verify_and_package(tiny, tmp_path)
     tree = copy_tree(tmp_path / "tree")
     for model in recipe.models(ROOT):
         for told in upload["with"]["path"].splitlines():
-            path = told.replace("${{ matrix.model }}", model).replace("build/released/", "build/tiny/")
+            path = told.replace("build/*/${{ matrix.model }}", str(built(model, "tiny").relative_to(ROOT)))
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / path).is_dir():
                 shutil.copytree(ROOT / path, tree / path)

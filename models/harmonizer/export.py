@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
-import onnx
 import tensorflow as tf
 
 from models.harmonizer import inputs, weights
-from scripts.freeze import freeze_function
+from scripts import detour
+from scripts.freeze import function_graph
 from scripts.job import progress
 
 
@@ -16,12 +16,18 @@ def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
     """Write chords.onnx and reference.npz from a folder with harmonizer.h5. Raises Refusal on bad weights."""
     model = weights.read(source / weights.FILE)
     progress("converting the network of {:,} parameters".format(model.count_params()))
-    function = tf.function(lambda melody: model(melody, training=False)).get_concrete_function(
-        tf.TensorSpec([None, None], tf.int64, "melody"))
-    onnx.save(freeze_function(function, ["melody"], ["logits"], recipe["opset"]), str(out / "chords.onnx"))
+    with graph(model, recipe).as_default(), tf.compat.v1.Session() as session:
+        detour.write(session, recipe["components"]["chords"], recipe, out / "chords.onnx")
     told = {}
     for case, melody in inputs.reference().items():
         progress("asking the original: {}".format(case))
         told["chords/{}/melody".format(case)] = melody
         told["chords/{}/logits".format(case)] = model(melody, training=False).numpy()
     np.savez(str(out / "reference.npz"), **told)
+
+
+def graph(model: tf.keras.Model, recipe: Dict[str, Any]) -> tf.Graph:
+    """What the network computes, as a graph with the recipe's ports."""
+    function = tf.function(lambda melody: {"logits": model(melody, training=False)})
+    spec = tf.TensorSpec([None, None], tf.int64, "melody")
+    return function_graph(function.get_concrete_function(spec), recipe["components"]["chords"])

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from scripts import recipe
-from tests.conftest import ROOT, made, run
+from tests.conftest import ROOT, built, made, run
 
 TAG = "v0.1.0"
 MODELS = recipe.models(ROOT)
@@ -25,7 +25,8 @@ def clone(target: Path) -> Path:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, target / name)
-    shutil.copytree(ROOT / "build/tiny", target / "build/tiny")
+    for model in MODELS:
+        shutil.copytree(built(model, "tiny"), target / built(model, "tiny").relative_to(ROOT))
     return target
 
 
@@ -71,7 +72,7 @@ def test_every_asset_is_in_the_manifest_and_in_the_sums(packed):
 
 def test_every_artifact_of_every_build_is_there(packed):
     for model in MODELS:
-        outputs = json.loads((ROOT / f"build/tiny/{model}/compose/manifest.json").read_text())["outputs"]
+        outputs = json.loads((built(model, "tiny") / "compose/manifest.json").read_text())["outputs"]
         assert all(sums(packed)[file["file"]] == file["sha256"] for file in outputs)
         artifacts = manifest_of(packed)["models"][model]["artifacts"]
         assert {one.get(key) for one in artifacts for key in ("file", "weights_file")} - {None} == {
@@ -81,7 +82,7 @@ def test_every_artifact_of_every_build_is_there(packed):
 def test_the_manifest_tells_what_gates_measured_and_their_bounds(packed):
     for model in MODELS:
         artifacts = {one["file"]: one for one in manifest_of(packed)["models"][model]["artifacts"]}
-        for told in json.loads((ROOT / f"build/tiny/{model}/verify/report.json").read_text())["artifacts"]:
+        for told in json.loads((built(model, "tiny") / "verify/report.json").read_text())["artifacts"]:
             gates = artifacts[told["file"]]["gates"]
             assert len(gates) == len(told["gates"]) and all("at_most" in gate or "at_least" in gate for gate in gates)
             for gate, measured in zip(gates, told["gates"], strict=True):

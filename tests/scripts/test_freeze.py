@@ -61,22 +61,27 @@ print((folded == exact).all(), (approximate == exact).all())
     assert said == "True False"
 
 
-def test_an_lstm_of_keras_in_a_function_is_one_and_an_op_without_an_equivalent_is_named():
+def test_an_lstm_of_keras_in_a_function_is_one_and_its_ports_are_those_described():
     code = """
 import tensorflow as tf
-from scripts.freeze import freeze_function
+from scripts.freeze import freeze, function_graph
 from scripts.job import Refusal
 layer = tf.keras.layers.LSTM(5, return_sequences=True)
-spec = tf.TensorSpec([None, None, 3], tf.float32)
-function = tf.function(lambda x: layer(x)).get_concrete_function(spec)
-graph = freeze_function(function, ["x"], ["y"], 17).graph
-print([node.op_type for node in graph.node].count("LSTM"), [p.name for p in (*graph.input, *graph.output)])
+function = tf.function(lambda x, last: {"y": layer(x), "count": last + 1}).get_concrete_function(
+    tf.TensorSpec([None, None, 3], tf.float32), tf.TensorSpec([], tf.int32))
+ports = {"inputs": [{"name": "last", "dtype": "int64"}, {"name": "x", "dtype": "float32"}],
+         "outputs": [{"name": "y", "dtype": "float32"}, {"name": "count", "dtype": "int64"}]}
+with function_graph(function, ports).as_default(), tf.compat.v1.Session() as session:
+    graph = freeze(session, ["last", "x"], ["y", "count"], 17).graph
+print([node.op_type for node in graph.node].count("LSTM"),
+      [(p.name, p.type.tensor_type.elem_type) for p in (*graph.input, *graph.output)])
 try:
-    freeze_function(tf.function(lambda x: tf.math.xlogy(x, x)).get_concrete_function(spec), ["x"], ["y"], 17)
+    function_graph(function, dict(ports, outputs=[{"name": "z", "dtype": "float32"}]))
 except Refusal as refusal:
     print(refusal)
 """
     done = run("scripts/in", "legacy", "python", "-c", code)
     assert done.returncode == 0, done.stderr
     *_, converted, refused = done.stdout.strip().splitlines()
-    assert converted == "1 ['x', 'y']" and "equivalent for TensorFlow op Xlogy" in refused
+    assert converted == "1 [('last', 7), ('x', 1), ('y', 1), ('count', 7)]"
+    assert "expected the ports ['last', 'x'] -> ['z'] of the recipe, found ['last', 'x'] -> ['count', 'y']" in refused
