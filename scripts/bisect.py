@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 
 from scripts import command, probe, recipe
-from scripts.inspect_onnx import opened
-from scripts.inspected import shape_text
+from scripts.inspection.onnx import opened
+from scripts.inspection.report import shape_text
 from scripts.job import Refusal, module_name, progress
 
 ROOT = Path(__file__).resolve().parent.parent

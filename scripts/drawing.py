@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape
 import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
-from scripts.inspect_onnx import dtype_name, type_of
-from scripts.inspected import shape_text
+from scripts.inspection.onnx import dtype_name, type_of
+from scripts.inspection.report import shape_text
 from scripts.job import Refusal
 from scripts.layering import Box, place
 

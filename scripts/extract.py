@@ -19,8 +19,8 @@ import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from scripts import command, graphs, probe
-from scripts.inspect_onnx import all_tensors, bits, opened, type_of
-from scripts.inspected import shape_text, totals
+from scripts.inspection.onnx import all_tensors, bits, opened, type_of
+from scripts.inspection.report import shape_text, totals
 from scripts.job import Refusal, progress
 
 ROOT = Path(__file__).resolve().parent.parent

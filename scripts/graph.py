@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts import command, manifest, recipe
 from scripts.drawing import draw
-from scripts.inspect_onnx import opened
+from scripts.inspection.onnx import opened
 from scripts.job import Refusal, progress
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """Prints what a model holds and what it takes to convert it: `make inspect ONNX=path`, and of other kinds.
 
 Each kind has a reader, a process of its own that runs nothing of what it reads and answers with tables
-(scripts/inspected.py); here they are asked and printed, or rendered as one HTML file.
+(scripts/inspection/report.py); here they are asked and printed, or rendered as one HTML file.
 """
 
 import json
@@ -18,15 +18,15 @@ from models.mt3 import weights
 from models.mt3.inputs import HEAD_DIM
 from scripts import command, manifest, source, t5x
 from scripts.arrays import Shapes, flaws
-from scripts.inspected import Report, report, section
+from scripts.inspection.report import Report, report, section
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
-TENSORFLOW = ("scripts/in", "legacy", "python", "-m", "scripts.inspect_tensorflow")
+TENSORFLOW = ("scripts/in", "legacy", "python", "-m", "scripts.inspection.tensorflow")
 READERS = {
     "SAVED_MODEL": (*TENSORFLOW, "saved_model"), "H5": (*TENSORFLOW, "h5"), "FROZEN": (*TENSORFLOW, "frozen"),
-    "TFJS": (*TENSORFLOW, "tfjs"), "PTH": (sys.executable, "-m", "scripts.inspect_pth"),
-    "ONNX": (sys.executable, "-m", "scripts.inspect_onnx"),
+    "TFJS": (*TENSORFLOW, "tfjs"), "PTH": (sys.executable, "-m", "scripts.inspection.pth"),
+    "ONNX": (sys.executable, "-m", "scripts.inspection.onnx"),
 }
 MOST_SECONDS = 300
 MOST_CELL = 160  # characters

@@ -14,8 +14,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from scripts import detour, session
 from scripts.freeze import function_graph
-from scripts.inspect_tensorflow import model_parsed
-from scripts.inspected import read, refusal
+from scripts.inspection.report import model_parsed, read, refusal
 from scripts.job import REFUSED, Refusal, progress
 from scripts.trace import Question
 

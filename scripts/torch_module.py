@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from scripts.arrays import flaws
-from scripts.inspect_pth import pth
+from scripts.inspection.pth import pth
 from scripts.job import Refusal, progress
 from scripts.trace import Question
 

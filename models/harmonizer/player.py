@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="models.harmonizer.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chords.mid, chords.txt for a chart or chords.png")
-    parser.add_argument("--weights", default="bundled", choices=("bundled", *WEIGHTS), help="which build to play")
+    parser.add_argument("--weights", default="bundled", choices=WEIGHTS, help="which build to play")
     parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
     parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
     return command.run(lambda: play(parser.parse_args(arguments)))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from scripts import graph
 from scripts.drawing import MOST_NODES, draw
-from scripts.inspect_onnx import opened
+from scripts.inspection.onnx import opened
 from scripts.job import Refusal
 from scripts.layering import Box, place
 from tests.conftest import ROOT, run

@@ -17,8 +17,10 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 
 from models.mt3 import seeded
 from models.mt3.weights import expected
-from scripts import inspect, inspect_onnx, inspect_pth
-from scripts.inspected import outcome
+from scripts import inspect
+from scripts.inspection.onnx import model_report
+from scripts.inspection.pth import pth
+from scripts.inspection.report import outcome
 from tests.conftest import made, run
 
 SIZES = {"emb_dim": 32, "num_heads": 6, "head_dim": 64, "mlp_dim": 48, "num_encoder_layers": 1,
@@ -26,8 +28,8 @@ SIZES = {"emb_dim": 32, "num_heads": 6, "head_dim": 64, "mlp_dim": 48, "num_enco
 ALL_READERS = """
 import json, sys
 from pathlib import Path
-from scripts.inspect_tensorflow import READERS
-from scripts.inspected import outcome
+from scripts.inspection.tensorflow import READERS
+from scripts.inspection.report import outcome
 root = Path(sys.argv[1])
 cases = [(kind, path) for kind in READERS for path in sorted((root / "hostile" / kind).iterdir())]
 cases += [(kind, root / name) for kind, name in json.loads(sys.argv[2])]
@@ -36,8 +38,8 @@ print("\\n" + json.dumps({str(path.relative_to(root)): outcome(READERS[kind], pa
 HANDLER_TWIN = """
 import sys
 from tf2onnx.handler import tf_op
-from scripts.inspect_graph import flat, sinks
-from scripts.inspect_handlers import judged
+from scripts.inspection.graph import flat, sinks
+from scripts.inspection.handlers import judged
 from tensorflow.core.framework.graph_pb2 import GraphDef
 graph = GraphDef.FromString(open(sys.argv[1], "rb").read())
 def verdicts():
@@ -344,7 +346,7 @@ def test_weights_of_onnx_outside_of_its_folder_are_refused(tmp_path, location):
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     path.write_bytes(model.SerializeToString())
-    assert f"found {location!r}" in sentence(inspect_onnx.model_report, path)
+    assert f"found {location!r}" in sentence(model_report, path)
 
 
 def nested(depth):
@@ -369,7 +371,7 @@ def test_damaged_and_foreign_onnx_is_one_sentence(tmp_path):
                           (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
                           (b"\x08\x08", "without graph or opset")):
         (tmp_path / "m.onnx").write_bytes(content)
-        assert said in sentence(inspect_onnx.model_report, tmp_path / "m.onnx")
+        assert said in sentence(model_report, tmp_path / "m.onnx")
     assert "found none" in refused(f"--onnx={tmp_path / 'nowhere.onnx'}")
 
 
@@ -396,7 +398,7 @@ def test_what_a_pth_would_run_is_named_and_not_run(tmp_path, golden):
     torch.load(tmp_path / "m.pth", weights_only=False)
     assert (tmp_path / "ran").exists(), "the planted pickle does nothing even where it is run"
     assert "would run: builtins.print" in refused(f"--pth={golden / 'vampnet/malicious.pth'}")
-    assert "wavebeat.dstcn.dsTCNModel" in sentence(inspect_pth.pth, golden / "vampnet/foreign.pth")
+    assert "wavebeat.dstcn.dsTCNModel" in sentence(pth, golden / "vampnet/foreign.pth")
 
 
 def test_damaged_and_foreign_pth_is_one_sentence(tmp_path):
@@ -415,7 +417,7 @@ def test_damaged_and_foreign_pth_is_one_sentence(tmp_path):
                        ("old", "as PyTorch wrote before 1.6"), ("cut", "a zip archive that can't be read"),
                        ("page", "found a web page"), ("encrypted", "an encrypted zip archive"),
                        ("nowhere", "found none")):
-        assert said in sentence(inspect_pth.pth, tmp_path / f"{name}.pth")
+        assert said in sentence(pth, tmp_path / f"{name}.pth")
     assert "found a web page" in refused(f"--pth={tmp_path / 'page.pth'}")
 
 

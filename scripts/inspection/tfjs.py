@@ -10,7 +10,7 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tf2onnx.tfjs_utils import fix_string_attr
 
 from scripts import tfjs
-from scripts.inspected import read, refusal
+from scripts.inspection.report import read, refusal
 
 MOST_JSON = 2**28
 NAMES = ("model.json", tfjs.MANIFEST, "tensorflowjs_model.pb")

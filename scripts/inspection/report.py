@@ -69,6 +69,15 @@ def read(path: Path, expected: str, most: int = MOST_BYTES) -> bytes:
     return path.read_bytes()
 
 
+def model_parsed(message: Any, content: bytes) -> bool:
+    """Whether the bytes are such a protobuf; nests of messages end at protobuf's own depth, 100."""
+    try:
+        message.ParseFromString(content)
+    except Exception:  # DecodeError, and what a bomb leads protobuf into
+        return False
+    return True
+
+
 def shape_text(dimensions: Any) -> str:
     """A shape: dynamic axes by their name, or as ?; an unknown rank as such."""
     if dimensions is None:

@@ -9,7 +9,7 @@ from tensorflow.keras import Model
 from tensorflow.python.keras import constraints, initializers, regularizers
 from tensorflow.python.keras.layers import serialization
 
-from scripts.inspected import Report, checked, look, refusal, report, section, shape_text, totals
+from scripts.inspection.report import Report, checked, look, refusal, report, section, shape_text, totals
 from scripts.job import Refusal
 
 H5 = "a model or weights of Keras as HDF5"

@@ -1,8 +1,8 @@
 """What tf2onnx makes of each op of a TensorFlow graph: asked of tf2onnx itself, step by step (Python 3.7).
 
-Its own reader makes its graph (scripts/inspect_translate.py), its own rewriters and handlers go over it, together with
-the texts that are ready for ops that it lacks (scripts/rewrite.py), and what becomes of each node is written down.
-Folding by TensorFlow is left out: that would run the graph's ops.
+Its own reader makes its graph (translate.py), its own rewriters and handlers go over it, together with the texts that
+are ready for ops that it lacks (scripts/rewrite.py), and what becomes of each node is written down. Folding by
+TensorFlow is left out: that would run the graph's ops.
 """
 
 import functools
@@ -16,8 +16,8 @@ from tensorflow.python.framework import op_def_registry
 from tf2onnx.handler import tf_op
 
 from scripts import rewrite
-from scripts.inspect_graph import named_functions
-from scripts.inspect_translate import Arrays, frozen, translated, understood
+from scripts.inspection.graph import named_functions
+from scripts.inspection.translate import Arrays, frozen, translated, understood
 from scripts.job import Refusal
 
 OPSET = 17

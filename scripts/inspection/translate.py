@@ -16,7 +16,7 @@ from tensorflow.python.framework import convert_to_constants, dtypes, op_def_reg
 from tf2onnx.handler import tf_op
 from tf2onnx.tfjs_utils import read_tfjs_graph, sort_tfjs_functions
 
-from scripts.inspect_graph import bypassed, ordered
+from scripts.inspection.graph import bypassed, ordered
 from scripts.job import Refusal
 
 VARIABLES = ("VarHandleOp", "VariableV2", "Variable")

@@ -11,12 +11,25 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry
 
-from scripts import inspect_keras
-from scripts.inspect_graph import flat, sinks
-from scripts.inspect_handlers import CONVERTED, IMPOSSIBLE, LACKING, OPSET, REWRITTEN, Fate, judged
-from scripts.inspect_tfjs import tfjs_model
-from scripts.inspect_translate import Arrays
-from scripts.inspected import Report, answer, checked, look, places, read, refusal, report, section, shape_text, totals
+from scripts.inspection import keras
+from scripts.inspection.graph import flat, sinks
+from scripts.inspection.handlers import CONVERTED, IMPOSSIBLE, LACKING, OPSET, REWRITTEN, Fate, judged
+from scripts.inspection.report import (
+    Report,
+    answer,
+    checked,
+    look,
+    model_parsed,
+    places,
+    read,
+    refusal,
+    report,
+    section,
+    shape_text,
+    totals,
+)
+from scripts.inspection.tfjs import tfjs_model
+from scripts.inspection.translate import Arrays
 
 ARROWS = {"inputs": "input", "outputs": "output"}
 GRAPH = "a frozen GraphDef of TensorFlow"
@@ -38,7 +51,7 @@ def saved_model(folder: Path) -> Report:
              for name, signature in signatures for kind in ("inputs", "outputs")
              for port, info in sorted(getattr(signature, kind).items())]
     outputs = list(dict.fromkeys(port[-1] for port in ports if port[1] == "output"))
-    layers = inspect_keras.saved_layers(meta.object_graph_def)
+    layers = keras.saved_layers(meta.object_graph_def)
     variables = variables_of(folder)
     arrays = section("variables", ("name", "shape", "dtype"),
                      ((name, shape_text(shape), dtype) for name, (shape, dtype) in variables.items()))
@@ -47,23 +60,14 @@ def saved_model(folder: Path) -> Report:
     size = sum(count * (tf.as_dtype(dtype).size or 1) for count, (_, dtype) in zip(counts, variables.values()))
     lines = [totals("variables", len(variables), sum(counts), size)]
     if not outputs:
-        return report([signed, *inspect_keras.sections(layers), arrays], lines,
+        return report([signed, *keras.sections(layers), arrays], lines,
                       ["It has no signature, so nothing says what it computes: save it with signatures=…, then inspect "
-                       "it again.", *inspect_keras.advice(layers)])
+                       "it again.", *keras.advice(layers)])
     graph, outputs = flat(meta.graph_def, outputs)
     fates, flaw = judged(graph, {}, outputs)
-    return report([signed, *op_sections(fates), *inspect_keras.sections(layers), arrays],
+    return report([signed, *op_sections(fates), *keras.sections(layers), arrays],
                   [*lines, control_flow(graph), *doubts(flaw)],
-                  [*advice(fates, graph), *inspect_keras.advice(layers)])
-
-
-def model_parsed(message: Any, content: bytes) -> bool:
-    """Whether the bytes are such a protobuf; nests of messages end at protobuf's own depth, 100."""
-    try:
-        message.ParseFromString(content)
-    except Exception:  # DecodeError, and what a bomb leads protobuf into
-        return False
-    return True
+                  [*advice(fates, graph), *keras.advice(layers)])
 
 
 def product(shape: Sequence[int]) -> int:
@@ -117,10 +121,10 @@ def tfjs(path: Path) -> Report:
         told = of_graph(model.graph, model.arrays, model.outputs or sinks(model.graph))
         return dict(told, sections=[*told["sections"], table], lines=[*lines, *told["lines"][1:]])
     if model.layers is not None:
-        layers = inspect_keras.layers_of(model.layers)
-        return report([*inspect_keras.sections(layers), table], lines, [
+        layers = keras.layers_of(model.layers)
+        return report([*keras.sections(layers), table], lines, [
             "These are layers of Keras', no graph: load them with tensorflowjs_converter --input_format "
-            "tfjs_layers_model --output_format keras_saved_model, then inspect that.", *inspect_keras.advice(layers)])
+            "tfjs_layers_model --output_format keras_saved_model, then inspect that.", *keras.advice(layers)])
     return report([table], lines, ["These are weights without a graph: the code that runs them must be found, or "
                                    "written again from the shapes, as models/coconet was."])
 
@@ -199,7 +203,7 @@ def remedy(op: str) -> str:
             "once; tf2onnx's --custom-ops only keeps the name, which no runtime knows.".format(op, inputs, outputs))
 
 
-READERS = {"saved_model": saved_model, "h5": inspect_keras.h5, "frozen": frozen, "tfjs": tfjs}
+READERS = {"saved_model": saved_model, "h5": keras.h5, "frozen": frozen, "tfjs": tfjs}
 
 if __name__ == "__main__":
     answer(READERS[sys.argv[1]], Path(sys.argv[2]))

@@ -15,7 +15,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 
-from scripts.inspected import (
+from scripts.inspection.report import (
     UNKNOWN,
     Report,
     answer,

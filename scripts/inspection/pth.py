@@ -11,7 +11,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from scripts.arrays import listed
-from scripts.inspected import Report, answer, checked, look, refusal, report, section, shape_text, totals
+from scripts.inspection.report import Report, answer, checked, look, refusal, report, section, shape_text, totals
 from scripts.job import Refusal
 
 EXPECTED = "a checkpoint as torch.save writes it"
