@@ -250,8 +250,8 @@ def shown(one: Box) -> Iterator[str]:
 
 
 def curve(route: list[tuple[float, float]]) -> str:
-    """A path that leaves and enters each point from straight above."""
-    (x, y), *others = route
+    """A path that leaves and enters each point from straight above; points that repeat would turn its arrow aside."""
+    (x, y), *others = dict.fromkeys(route)
     path = f"M{x:g},{y:g}"
     for right, below in others:
         middle = (y + below) / 2
