@@ -4,22 +4,27 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from scripts import detour, session
 from scripts.freeze import function_graph
+from scripts.inspection.graph import named_functions
 from scripts.inspection.report import model_parsed, read, refusal
 from scripts.job import REFUSED, Refusal, progress
 from scripts.trace import Question
 
 SIGNATURE = "serving_default"
 AXES = ("batch", "length", "axis_{}")  # dynamic ones by their number: no signature says which are of one size
+OUTSIDE = re.compile("PyFunc|ReadFile|WriteFile|MatchingFiles|Dataset|Reader|Rpc")  # in no model's graph
+SAVING = re.compile("Save|Restore|Checkpoint")  # in every SavedModel's, but not where it computes
 EXPECTED = "a SavedModel with the signature {}".format(SIGNATURE)
 Arrays = Dict[str, np.ndarray]
 Port = Dict[str, Any]  # as a recipe has it: name, dtype, shape
@@ -32,6 +37,7 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
     the recipe's, or an op has no ONNX equivalent.
     """
     [(component, described)] = recipe["components"].items()
+    describe(source)  # before anything of it is run
     model = tf.saved_model.load(str(source))  # kept, as it holds the variables
     function = model.signatures[SIGNATURE]
     progress("converting the SavedModel's graph")
@@ -72,7 +78,10 @@ def original(source: Path, threads: int, component: str, feed: Arrays) -> Dict[s
 
 
 def describe(folder: Path) -> Dict[str, Any]:
-    """Ports, files and kinds of ops of a SavedModel, read as protobuf. Raises Refusal on what isn't one."""
+    """Ports, files and kinds of ops of a SavedModel, read as protobuf; nothing of it is run.
+
+    Raises Refusal on what isn't one, or would do more than compute.
+    """
     model = SavedModel()
     if not model_parsed(model, read(folder / "saved_model.pb", EXPECTED)):
         raise refusal(folder, EXPECTED, "no protobuf of one")
@@ -82,12 +91,41 @@ def describe(folder: Path) -> Dict[str, Any]:
     signature = meta.signature_def[SIGNATURE]
     ops = {node.op for nodes in (meta.graph_def.node, *(f.node_def for f in meta.graph_def.library.function))
            for node in nodes}
+    outputs = [info.name for told in meta.signature_def.values() for info in told.outputs.values()]
+    used = ops_run(meta.graph_def, outputs)
+    reaching = sorted({op for op in ops if OUTSIDE.search(op)} | {op for op in used if SAVING.search(op)})
+    if reaching:
+        raise Refusal("{}: expected a graph that computes alone, found {}, which reaches out of it, to files or to "
+                      "Python: cut that off, and save the rest".format(folder, ", ".join(reaching)))
     return {
         "inputs": ports(signature.inputs.items()), "outputs": ports(signature.outputs.items()),
         "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
         "kind": "convolutions" if any("Conv" in op for op in ops) else
                 "loops" if {"While", "StatelessWhile", "Enter"} & ops else "products",
     }
+
+
+def ops_run(graph: GraphDef, outputs: Iterable[str]) -> Set[str]:
+    """The ops that run for these tensors: what they need, what that waits for, and all of each function called."""
+    nodes = {node.name: node for node in graph.node}
+    library = {function.signature.name: function for function in graph.library.function}
+    found, called = set(), set()  # type: Set[str], Set[str]
+    waiting = [nodes[name] for name in {name.split(":")[0] for name in outputs} & set(nodes)]
+    seen = {node.name for node in waiting}
+    while waiting:
+        node = waiting.pop()
+        found.add(node.op)
+        for name in {name.lstrip("^").split(":")[0] for name in node.input} & set(nodes) - seen:
+            seen.add(name)
+            waiting.append(nodes[name])
+        bodies = list(set(named_functions(node)) & set(library) - called)
+        while bodies:
+            body = bodies.pop()
+            called.add(body)
+            for inner in library[body].node_def:
+                found.add(inner.op)
+                bodies += set(named_functions(inner)) & set(library) - called - set(bodies)
+    return found
 
 
 def ports(told: Iterable[Tuple[str, Any]]) -> List[Port]:
