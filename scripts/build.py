@@ -203,7 +203,7 @@ class Build:
         told = json.dumps({
             "model": self.model, "weights": self.weights, "recipe": self.recipe,
             "inputs": {name: str(self.folder / name) for name in self.reads(stage)},
-            "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint),
+            "out": str(out), "checkpoint": self.checkpoint and str(self.checkpoint).removeprefix(f"{ROOT}/"),
         })
         words = [ROOT / "scripts/in", self.toolchain(stage), "python", "-m", f"scripts.{stage.name}"]
         with log.open("w", encoding="utf-8") as errors, subprocess.Popen(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import recipe
+from scripts.build import NAMES
 from tests.conftest import ROOT, SMALL, built, copy_tree, made, run
 
 EVIDENCE = {"reference.npz", "answers.npz", "report.json", "report.md", "timing.json"}
@@ -16,9 +17,10 @@ OLD_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"
 
 
 def hashes(build: Path) -> dict[str, str]:
-    """Every reproducible file of a build, manifests too, by its path."""
+    """Every reproducible file of a build's stages, manifests too, by its path."""
     return {str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(build.rglob("*")) if path.is_file() and path.name not in EVIDENCE}
+            for stage in NAMES for path in sorted((build / stage).rglob("*"))
+            if path.is_file() and path.name not in EVIDENCE}
 
 
 def test_two_places_give_equal_bytes(tiny, tmp_path):

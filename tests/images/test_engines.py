@@ -48,6 +48,14 @@ def test_weights_outside_the_tree_are_read_where_they_lie(engine, tiny, tmp_path
     assert (tree / "build/custom/coconet/fetch/manifest.json").is_file()
 
 
+def test_weights_inside_the_tree_are_read_where_they_lie(engine, tiny, tmp_path):
+    """A container sees the tree at another place."""
+    tree = copy_tree(tmp_path / "tree")
+    shutil.copytree(ROOT / "build/tiny/coconet/fetch", tree / "weights")
+    made("fetch", "MODELS=coconet", cwd=tree, CHECKPOINT="weights", ENGINE=engine)
+    assert (tree / "build/custom/coconet/fetch/manifest.json").is_file()
+
+
 def test_there_is_no_network(engine):
     code = "import socket; print([name for _, name in socket.if_nameindex()])"
     assert inside(engine, code) == "['lo']"

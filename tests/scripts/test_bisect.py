@@ -145,7 +145,8 @@ def test_how_far_tensors_are_apart(expected, found, error):
 
 
 def test_a_model_without_a_trace_says_what_to_add(tiny, monkeypatch):
-    monkeypatch.setattr(bisect.Path, "is_file", lambda path: path.name != "trace.py")
+    there = bisect.Path.is_file
+    monkeypatch.setattr(bisect.Path, "is_file", lambda path: path.name != "trace.py" and there(path))
     with pytest.raises(Refusal, match=r"models/coconet/trace.py: expected a function trace\(source, recipe, "):
         bisect.bisect("coconet", "tiny", "venv")
 
