@@ -35,7 +35,7 @@ def test_two_places_give_equal_bytes(tiny, tmp_path):
     for model in recipe.models(ROOT):
         here = built(model, "tiny")
         there = hashes(tree / here.relative_to(ROOT))
-        assert len(there) > 15
+        assert len(there) >= 15
         assert there == hashes(here)
 
 
