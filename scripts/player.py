@@ -13,7 +13,6 @@ from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = ("seeded", "tiny")
 WEIGHTS = (*STAND_INS, "released", "bundled", "custom")
 Result = TypeVar("Result")

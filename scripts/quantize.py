@@ -106,7 +106,7 @@ def to_bytes(model: onnx.ModelProto, ops: Sequence[str] = ("MatMul",)) -> list[s
                if users.get(tensor.name) == "Conv" or (tensor.name in users and len(tensor.dims) == 2)]
     names = [tensor.name for tensor in factors]
     if not names:
-        raise job.Refusal("expected products with a matrix of weights to store in 8 bits, found none: name another "
+        raise job.Refusal(f"expected {' or '.join(ops)} with weights to store in 8 bits, found none: name another "
                           "method for the variant in the recipe, or leave it out")
     for name, tensor in zip(names, factors):
         array = onnx.numpy_helper.to_array(tensor)

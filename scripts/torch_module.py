@@ -63,7 +63,7 @@ def answered(module: torch.nn.Module, described: Mapping[str, Any], feed: Arrays
             for port, tensor in zip(described["outputs"], returned, strict=True)}
 
 
-def write_reference(component: str, described: Mapping[str, Any], feeds: Mapping[str, Arrays],
+def write_reference(component: str, feeds: Mapping[str, Arrays],
                     answer: Callable[[Arrays], Mapping[str, np.ndarray]], out: Path) -> None:
     """Write reference.npz: each feed by case, and what was answered to it."""
     told: Arrays = {}

@@ -7,6 +7,7 @@ import pytest
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from scripts import quantize
+from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
 
 
@@ -77,3 +78,17 @@ def test_dynamic_columns_round_what_products_share_once(product, tmp_path):
     quantize.dynamic_columns(None, "product", product[0], tmp_path / "columns.onnx")
     nodes = [node.op_type for node in onnx.load(tmp_path / "columns.onnx").graph.node]
     assert nodes.count("DynamicQuantizeLinear") == 1 and nodes.count("MatMulInteger") == 2
+
+
+@pytest.mark.parametrize(("method", "ops"), [
+    (quantize.byte_weights, "MatMul or Conv"), (quantize.dynamic_columns, "MatMul")])
+def test_a_method_that_finds_nothing_to_store_is_an_error(product, tmp_path, method, ops):
+    """An artifact that is called int8 and holds float32 is none."""
+    path, _ = product
+    model = onnx.load(path)
+    model.graph.node[0].op_type, model.graph.node[0].input[1] = "Add", "row"
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
+    onnx.save(model, path)
+    with pytest.raises(Refusal, match=f"expected {ops} with weights to store in 8 bits, found none"):
+        method(None, "product", path, tmp_path / "bytes.onnx")
+    assert not (tmp_path / "bytes.onnx").exists()
