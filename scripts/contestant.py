@@ -28,9 +28,7 @@ def artifacts(model: str, feeds: Feeds, folder: Path, threads: int) -> Dict[str,
 
     What is called is loaded then, and held until another component's turn: large models don't fit side by side.
     """
-    import onnxruntime  # only this side's toolchain has it, and what reads recipes
-
-    from scripts import kernels, recipe
+    from scripts import kernels, recipe  # only this side's toolchain has ONNX Runtime
 
     told = recipe.read(Path(), model)
     held = {}  # sessions by component and path
@@ -42,7 +40,7 @@ def artifacts(model: str, feeds: Feeds, folder: Path, threads: int) -> Dict[str,
             if place not in held:
                 for other in [other for other in held if other[0] != place[0]]:
                     del held[other]
-                options = onnxruntime.SessionOptions()
+                options = kernels.exact_options()
                 options.intra_op_num_threads = threads
                 options.add_session_config_entry("session.force_spinning_stop", "1")  # don't steal the next one's cores
                 held[place] = kernels.session(path, model, told, options)

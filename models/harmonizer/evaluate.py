@@ -60,9 +60,11 @@ def lines(told: Dict[str, Dict[str, float]]) -> Iterator[str]:
 def main() -> None:
     import onnxruntime  # where it is trained, there is none
 
+    from scripts.kernels import exact_options
+
     if len(sys.argv) != 3:
         raise Refusal("expected Jsb16thSeparated.npz and an artifact, found {} arguments".format(len(sys.argv) - 1))
-    session = onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(sys.argv[2], exact_options(), providers=["CPUExecutionProvider"])
     told = table(lambda melody: session.run(["logits"], {"melody": melody[None]})[0][0], read(Path(sys.argv[1])))
     print("\n".join(lines(told)))
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from scripts import kernels, player
 from scripts.job import Refusal
+from tests.conftest import exact_session
 
 
 @pytest.fixture
@@ -71,3 +72,32 @@ def test_players_ask_for_kernels(tiny, monkeypatch):
         get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={})))
     player.load(tiny, "coconet", "denoiser", "fp32")
     assert asked == ["coconet"]
+
+
+def test_the_product_that_tells_processors_apart_is_what_it_says():
+    text = ('<ir_version: 8, opset_import: ["": 17]> g (uint8[m, k] a, int8[k, n] b) => (int32[m, n] y) '
+            '{ y = MatMulInteger (a, b) }')
+    assert onnx.parser.parse_model(text).SerializeToString() == kernels.PRODUCT
+
+
+@pytest.mark.parametrize("columns", [1, 5, 64])
+def test_8_bit_products_are_exact_on_every_processor(columns):
+    """The largest factors, whose sums of two are more than 16 bits hold."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, ["m", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, ["m", columns])],
+        [onnx.numpy_helper.from_array(np.full((64, columns), 127, np.int8), "b")])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    [found] = exact_session(model.SerializeToString()).run(None, {"a": np.full((3, 64), 255, np.uint8)})
+    assert (found == 64 * 255 * 127).all()
+
+
+def test_what_exactness_costs_is_paid_only_where_products_saturate(monkeypatch):
+    for saturating, said in ((True, "1"), (False, None)):
+        monkeypatch.setattr(kernels, "saturates", lambda saturating=saturating: saturating)
+        try:
+            found = kernels.exact_options().get_session_config_entry("session.x64quantprecision")
+        except RuntimeError:  # ONNX Runtime's way to say that there is none
+            found = None
+        assert found == said
