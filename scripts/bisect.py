@@ -243,10 +243,11 @@ def bisect(model: str, weights: str, engine: str) -> bool:
         setting = "CHECKPOINT=path" if weights == "custom" else f"WEIGHTS={weights}"
         raise Refusal(f"{missing[0].relative_to(ROOT)}: expected a build's graph, found none: run make {model} "
                       f"{setting} first")
-    asked = {name: question(folder, name, opened(paths[name]["export"])) for name in names}
-    expected = originals(model, weights, told, engine, asked)
-    verdicts = [agrees(f"{model} {name}, {weights} weights", paths[name], asked[name], expected[name])
-                for name in names]
+    with command.alone(folder):
+        asked = {name: question(folder, name, opened(paths[name]["export"])) for name in names}
+        expected = originals(model, weights, told, engine, asked)
+        verdicts = [agrees(f"{model} {name}, {weights} weights", paths[name], asked[name], expected[name])
+                    for name in names]
     return all(verdicts)
 
 
@@ -275,9 +276,8 @@ def main() -> int:
     parser.add_argument("--engine", default="")
     parser.add_argument("model", metavar="MODEL", nargs="?", default="")
     asked = parser.parse_args()
-    with command.alone(ROOT / "build"):
-        if bisect(asked.model, asked.weights, asked.engine or "auto"):
-            return 0
+    if bisect(asked.model, asked.weights, asked.engine or "auto"):
+        return 0
     print(f"error: {asked.model}: graphs part from the original, see above", file=sys.stderr)
     return 1
 

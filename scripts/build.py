@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from scripts import checksums, command, manifest, recipe, source, sources
 from scripts.job import REFUSED, Refusal, module_name
@@ -70,6 +70,7 @@ class Build:
         self.source = self.recipe["sources"].get("released", {}).get("source")
         self.known = self.learn() if self.weights == "released" else None
         self.folder = Path("build") / (f"{self.weights}-{route}" if route else self.weights) / model
+        self.held: TextIO | None = None  # the lock of its folder
         self.missed = ROOT / self.folder / "missed.md"
 
     def taken(self, route: str) -> str:
@@ -133,7 +134,7 @@ class Build:
             if value := getattr(self.origin, option):
                 words += [f"--{option}", str(value)]
         with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                              close_fds=False) as process:
+                              pass_fds=[self.held.fileno()]) as process:
             last = self.follow("fetch", process)
         if process.returncode:
             told = last.removeprefix(ERROR) if last.startswith(ERROR) else "the download failed, see above"
@@ -209,7 +210,7 @@ class Build:
         with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
                 words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "CHECKPOINT": str(self.checkpoint or "")},  # scripts/in shows it to a container
-                close_fds=False) as process:  # so that the lock is held until the last stage has ended
+                pass_fds=[self.held.fileno()]) as process:  # the lock is held until the stage has ended
             self.follow(stage.name, process, told)
         if process.returncode == 0:
             log.unlink()
@@ -263,16 +264,19 @@ def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin
         builds = present(builds, origin.sources)
 
     def bring(one: Build) -> None:
-        for stage in one.pending(stages):
-            if _stopping.is_set():
-                return
-            one.run(stage)
+        with one.held:
+            for stage in one.pending(stages):
+                if _stopping.is_set():
+                    return
+                one.run(stage)
 
     stale = [one for one in builds if next(one.pending(stages), None)]
     download = {"download"} if any(one.weights == "released" for one in stale) else set()
     for toolchain in sorted({one.toolchain(stage) for one in stale for stage in stages} | download):
         if subprocess.run([ROOT / "scripts/in", toolchain], check=False).returncode:
             return REFUSED
+    for one in sorted(stale, key=lambda one: one.folder):  # in one order, so that no two commands wait for each other
+        one.held = command.alone(ROOT / one.folder)
     failures = []
     pool = ThreadPoolExecutor(jobs)
     try:
@@ -291,7 +295,8 @@ def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        hashes.save()
+        with command.alone(ROOT / "build"):
+            hashes.save()
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
@@ -357,10 +362,9 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.weights == "custom" and not asked.checkpoint:
         raise Refusal("WEIGHTS=custom needs CHECKPOINT=path, a checkpoint in the upstream's layout")
-    with command.alone(ROOT / "build"):
-        return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
-                     "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs,
-                     Origin(asked.checkpoint, asked.sources, asked.mirror, asked.trust), asked.route)
+    return build(list(dict.fromkeys(asked.models)) or recipe.models(ROOT),
+                 "custom" if asked.checkpoint else asked.weights, asked.until, asked.jobs,
+                 Origin(asked.checkpoint, asked.sources, asked.mirror, asked.trust), asked.route)
 
 
 if __name__ == "__main__":

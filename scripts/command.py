@@ -1,15 +1,13 @@
 """What every command has in common: mistakes are one line and exit status 2, Ctrl-C is no traceback."""
 
 import argparse
-import contextlib
 import fcntl
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from scripts.job import REFUSED, Refusal
 
@@ -36,18 +34,16 @@ def run(command: Callable[[], int]) -> int:
         return INTERRUPTED
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other command works in this folder."""
+def alone(folder: Path) -> TextIO:
+    """Wait until no other command works in this folder; it is free again when what this returns is closed."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another build in this folder", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        os.set_inheritable(lock.fileno(), True)
-        yield
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another command in {folder.name}", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def table(rows: list[tuple[str, ...]], numbers: Iterable[int] = ()) -> None:

@@ -38,11 +38,14 @@ class Hashes:
 
     def __init__(self, store: Path):
         self.store = store
-        try:
-            self.known = json.loads(store.read_text())
-        except (OSError, ValueError):
-            self.known = {}
+        self.known = self.stored()
         self.changed = False
+
+    def stored(self) -> dict[str, list[Any]]:
+        try:
+            return json.loads(self.store.read_text())
+        except (OSError, ValueError):
+            return {}
 
     def __call__(self, path: Path) -> str:
         stat = path.stat()
@@ -54,8 +57,9 @@ class Hashes:
         return known[-1]
 
     def save(self) -> None:
+        """Add what was learnt to the store, to which another command may have added meanwhile."""
         if self.changed:
-            write_atomically(self.store, json.dumps(self.known))
+            write_atomically(self.store, json.dumps({**self.stored(), **self.known}))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -45,8 +45,9 @@ def package(models: list[str], weights: str, tag: str) -> Path:
             progress(f"  {model:<12} packaging")
             described = recipe.read(ROOT, model)
             kind = recipe.kind(described, weights)
-            require_whole(model, kind)
-            told["models"][model] = assemble(model, kind, described, partial)
+            with command.alone(ROOT / "build" / kind / model):
+                require_whole(model, kind)
+                told["models"][model] = assemble(model, kind, described, partial)
             text = card.card(model, told, described, limits(model, described))
             (partial / f"{model}.md").write_text(text, encoding="utf-8")
         shutil.copyfile(ROOT / "scripts/try_it.py", partial / "try_it.py")
