@@ -5,7 +5,7 @@ BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
   PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
-  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE
+  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE FULL
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -16,7 +16,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare images images-verify push pull doctor lock clean $(stages) $(MODELS)
+  matrix compare images images-verify engines-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -32,7 +32,7 @@ $(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights int
 $(stages): ## every model up to that stage
 	@$(build) --until $@ $(MODELS)
 
-test: ## the whole test suite; TESTS=tests/scripts narrows
+test: ## the whole test suite; TESTS=tests/scripts narrows, FULL=1 proves anew what images-verify and engines-verify recorded
 	@ENGINE=venv scripts/in torch python -m pytest -q $(TESTS)
 
 verify: ## compare what was built with checksums/, every byte of it
@@ -99,8 +99,11 @@ compare: ## RELEASE=folder: what was built with WEIGHTS= against a release's ass
 images: ## build the toolchains' images; TOOLCHAINS="torch" narrows, BASES=local needs no registry, BUILDER= chooses
 	@$(images) build $(TOOLCHAINS)
 
-images-verify: ## build each image twice from nothing, and compare the digests
+images-verify: ## build each image twice from nothing, compare the digests, and record them
 	@$(images) verify $(TOOLCHAINS)
+
+engines-verify: ## build in the containers of ENGINE=docker, podman or both, and record that the bytes are those in checksums/
+	@$(python) scripts.engines
 
 push: ## push the images to REGISTRY=host/path, and record their digests
 	@$(images) push $(TOOLCHAINS)

@@ -59,7 +59,6 @@ def toolchains() -> list[str]:
 def plan(toolchain: str, kind: str) -> Plan:
     """What an image is to be made from; makes its local base if that isn't there yet."""
     folder = ROOT / "images" / toolchain
-    parts = [ROOT / "images/install", ROOT / "images/uv.lock", folder / "Dockerfile", folder / "requirements.lock"]
     base = archive = None
     pinned = re.search(r"^ARG BASE=\S+@(sha256:[0-9a-f]{64})$", (folder / "Dockerfile").read_text(), re.MULTILINE)
     if not pinned:
@@ -70,15 +69,28 @@ def plan(toolchain: str, kind: str) -> Plan:
         version = (folder / "python-version").read_text().strip()
         archive, digest = bases.base(version, WORK)
         base = f"{bases.name(version)}:latest"
-    inputs = {str(path.relative_to(ROOT)): manifest.sha256(path) for path in parts} | {"base": digest}
+    inputs = {str(path.relative_to(ROOT)): manifest.sha256(path) for path in parts(toolchain)} | {"base": digest}
     return Plan(toolchain, base, archive, digest, {
         "org.opencontainers.image.title": f"Bellfoundry's toolchain {toolchain}",
         "org.opencontainers.image.source": SOURCE,
-        "org.opencontainers.image.revision": revision(parts),
+        "org.opencontainers.image.revision": revision(parts(toolchain)),
         "org.opencontainers.image.licenses": "Apache-2.0",
         "bellfoundry.lock": manifest.sha256(folder / "requirements.lock"),
         "bellfoundry.inputs": manifest.key(inputs),
     })
+
+
+def parts(toolchain: str) -> list[Path]:
+    """The files that an image is made from, besides its base."""
+    folder = ROOT / "images" / toolchain
+    return [ROOT / "images/install", ROOT / "images/uv.lock", folder / "Dockerfile", folder / "requirements.lock"]
+
+
+def key(toolchain: str) -> str:
+    """What decides whether an image comes out equal twice: its parts, and how it and its local base are built."""
+    files = [*parts(toolchain), ROOT / "images" / toolchain / "python-version",
+             ROOT / "scripts/bases.py", ROOT / "scripts/builders.py"]
+    return manifest.key({path.name: manifest.sha256(path) for path in files})
 
 
 def revision(parts: list[Path]) -> str:
@@ -193,9 +205,10 @@ def verify(plans: list[Plan], builder: Builder) -> int:
                     builder.remove(tag)
         print(f"{one.tag}: two builds from nothing are equal: {first}")
         place = record.setdefault(one.toolchain, {}).setdefault(builder.name, {})
-        before, now = place.get(one.kind), {"inputs": one.inputs, "base": one.base_digest,
-                                            "revision": one.labels["org.opencontainers.image.revision"], "image": first}
-        if before and before["inputs"] == one.inputs and before["revision"] == now["revision"] and before != now:
+        now = {"key": key(one.toolchain), "inputs": one.inputs, "base": one.base_digest,
+               "revision": one.labels["org.opencontainers.image.revision"], "image": first}
+        before = place.get(one.kind)
+        if before and all(before[name] == now[name] for name in ("inputs", "revision")) and before["image"] != first:
             print(f"error: {one.tag} is not the recorded one: checksums/images.toml says {before['image']}, "
                   f"built was {first} from the same inputs", file=sys.stderr)
             status = REFUSED

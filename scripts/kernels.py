@@ -19,14 +19,16 @@ NAMES = {"float32": "float", "float64": "double"}  # of dtypes, where onnxruntim
 Kernel = Callable[..., Any]
 _flaws: list[str] = []
 # y = MatMulInteger(a, b) of uint8 [m, k] and int8 [k, n], as onnx.parser serializes it.
-PRODUCT = (b'\x08\x08:d\n\x1a\n\x01a\n\x01b\x12\x01y"\rMatMulInteger:\x00\x12\x01gZ\x15\n\x01a\x12\x10\n\x0e\x08\x02\x12\n'
-           b'\n\x03\x12\x01m\n\x03\x12\x01kZ\x15\n\x01b\x12\x10\n\x0e\x08\x03\x12\n\n\x03\x12\x01k\n\x03\x12\x01nb\x15\n\x01y'
+PRODUCT = (b'\x08\x08:d\n\x1a\n\x01a\n\x01b\x12\x01y"\rMatMulInteger:\x00\x12\x01gZ\x15\n\x01a\x12\x10\n\x0e\x08\x02'
+           b'\x12\n\n\x03\x12\x01m\n\x03\x12\x01kZ\x15\n\x01b\x12\x10\n\x0e\x08\x03\x12\n\n\x03\x12\x01k\n\x03\x12\x01nb\x15\n\x01y'
            b'\x12\x10\n\x0e\x08\x06\x12\n\n\x03\x12\x01m\n\x03\x12\x01nB\x04\n\x00\x10\x11')
 
 
 @functools.cache
 def saturates() -> bool:
-    """Whether ONNX Runtime gets a product of uint8 and int8 wrong here: on x86 without VNNI it sums pairs in 16 bits."""
+    """Whether ONNX Runtime gets a product of uint8 and int8 wrong here, as on x86 without VNNI, where it sums pairs of
+    products in 16 bits.
+    """
     session = onnxruntime.InferenceSession(PRODUCT, providers=["CPUExecutionProvider"])
     [product] = session.run(None, {"a": np.full((1, 4), 255, np.uint8), "b": np.full((4, 1), 127, np.int8)})
     return product.item() != 4 * 255 * 127

@@ -5,18 +5,22 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
+import onnxruntime
 import pytest
 
-from scripts import recipe
+from scripts import engines, kernels, recipe
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parent.parent
 TOLD = re.search(r"^export (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[1].split()
 OUTER = {*TOLD, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "TESTS", "TOOLCHAINS"} - {"ENGINE", "GOLDEN", "\\"}
+FULL = os.environ.get("FULL", "") not in ("", "0")  # whether to prove anew what is on record
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 
 
@@ -37,6 +41,15 @@ def made(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
     done = run("make", "--no-print-directory", *goals, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def refused(*goals: str, cwd: Path = ROOT, **environment: str) -> str:
+    """The one line in which a make that must fail says why."""
+    done = run("make", "--no-print-directory", *goals, cwd=cwd, **environment)
+    assert done.returncode == 2, done.stdout
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert "Traceback" not in done.stdout
+    return line
 
 
 def npm_installed(locked: Path, name: str) -> Path:
@@ -60,19 +73,37 @@ def npm_installed(locked: Path, name: str) -> Path:
     return place
 
 
+def exact_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """A session of an artifact, or of its bytes, as a player has it."""
+    return onnxruntime.InferenceSession(model, kernels.exact_options(), providers=["CPUExecutionProvider"])
+
+
 def built(model: str, weights: str) -> Path:
     """The folder of a model's build where such weights are asked for: of these, or of those that are bundled."""
     return ROOT / "build" / recipe.kind(recipe.read(ROOT, model), weights) / model
 
 
 def copy_tree(target: Path) -> Path:
-    """The files of the repository, without its builds."""
-    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
-    for name in tracked:
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
+    """The files of the repository, without its builds and its tests."""
+    engines.copy(target)
     return target
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Build what most tests read before any worker starts, so that no test waits for another's build."""
+    config = session.config
+    if not hasattr(config, "workerinput") and config.args_source == pytest.Config.ArgsSource.TESTPATHS:
+        for words in (["WEIGHTS=tiny"], [f"MODELS={' '.join(SMALL)}"]):
+            print(f"building first: make all {' '.join(words)}", flush=True)
+            made("-j2", "all", *words)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests were skipped, by reason."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ")
+                      for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"NOT CHECKED, {count} test{'s' * (count > 1)}: {reason}", yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -90,19 +121,30 @@ def seeded() -> Path:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, tiny: Path) -> Path:
-    """A copy of the tree with its own finished tiny build, to break things in."""
-    copy_tree(tmp_path / "tree")
-    for kind in ("tiny", "bundled"):
-        if (ROOT / "build" / kind).is_dir():
-            shutil.copytree(ROOT / "build" / kind, tmp_path / "tree/build" / kind)
-    return tmp_path / "tree"
+def workshop(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
+    """Makes a copy of the tree with finished tiny builds of the named models, to break things in."""
+    def copy(*models: str) -> Path:
+        tree = copy_tree(tmp_path / "tree")
+        for model in models:
+            shutil.copytree(built(model, "tiny"), tree / built(model, "tiny").relative_to(ROOT))
+        return tree
+
+    return copy
+
+
+class Golden:
+    """Outputs of the original frameworks, by `golden / "coconet/forward.npz"`: in tests/golden what may be copied, all
+    of it in GOLDEN=folder, or in ../shared/golden beside the repository. A test that needs what isn't there is skipped.
+    """
+
+    def __truediv__(self, name: str) -> Path:
+        whole = Path(os.environ.get("GOLDEN") or ROOT.parent / "shared/golden")
+        found = [folder / name for folder in (ROOT / "tests/golden", whole) if (folder / name).exists()]
+        if not found:
+            pytest.skip(f"NO GOLDEN DATA {name.split('/')[0]}: set GOLDEN to the folder that holds it")
+        return found[0]
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
-    """Outputs of the original frameworks: GOLDEN=folder, or ../shared/golden beside the repository."""
-    folder = Path(os.environ.get("GOLDEN") or ROOT.parent / "shared/golden")
-    if not folder.is_dir():
-        pytest.skip(f"NO GOLDEN DATA at {folder}: set GOLDEN to the folder that holds it")
-    return folder
+def golden() -> Golden:
+    return Golden()

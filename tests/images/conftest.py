@@ -1,5 +1,7 @@
 """Container engines to test with: each fixture starts nothing, and says loudly where one is missing."""
 
+import contextlib
+import json
 import os
 import shutil
 import socket
@@ -12,9 +14,12 @@ from typing import NamedTuple
 
 import pytest
 
-from scripts import bases, command
+from scripts import bases, command, images
 from scripts.builders import ENGINES, programs
-from tests.conftest import ROOT, copy_tree, made, run
+from tests.conftest import FULL, ROOT, made, run
+from tests.scripts import toy
+
+BUILDERS = {"docker": "docker", "podman": "buildah"}  # by the engine that runs what they build
 
 
 def answering(builder: str) -> None:
@@ -24,31 +29,37 @@ def answering(builder: str) -> None:
         pytest.skip(f"NO {builder.upper()}: {reason}")
 
 
-def holding(engine: str) -> str:
-    """The engine, with all images on local bases in its store."""
-    builder = {"docker": "docker", "podman": "buildah"}[engine]
-    answering(builder)
+def proven(toolchain: str, builder: str) -> bool:
+    """Whether it is on record that an image of today's inputs came out equal twice, and needn't be seen again."""
+    proof = images.recorded().get(toolchain, {}).get(builder, {}).get("local", {})
+    return not FULL and proof.get("key") == images.key(toolchain) and proof["image"].startswith("sha256:")
+
+
+def holding(engine: str, *toolchains: str) -> str:
+    """The engine, with images of these toolchains on local bases in its store."""
+    answering(BUILDERS[engine])
     if not shutil.which("mmdebstrap"):
         pytest.skip("NO MMDEBSTRAP: no local bases can be made")
-    made("images", BASES="local", ENGINE=engine, BUILDER=builder)
-    if builder == "docker":
-        run("docker", "builder", "prune", "--all", "--force")  # five gigabytes of the steps in between
+    with leaving_no_cache():
+        made("images", BASES="local", ENGINE=engine, BUILDER=BUILDERS[engine], TOOLCHAINS=" ".join(toolchains))
     return engine
 
 
-@pytest.fixture(scope="session", params=["docker", "podman"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """Each engine in turn. No test takes an image away: other tests use it at the same time."""
-    return holding(request.param)
+@contextlib.contextmanager
+def leaving_no_cache() -> Iterator[None]:
+    """Take what is added to docker's build cache meanwhile out of it again, and nothing of the user's."""
+    def records() -> set[str]:
+        told = run("docker", "system", "df", "--verbose", "--format", "{{json .BuildCache}}").stdout
+        return {record["ID"] for record in json.loads(told or "null") or []}
 
-
-@pytest.fixture(scope="session")
-def podman() -> str:
-    return holding("podman")
+    before = records()
+    yield
+    for record in records() - before:
+        run("docker", "builder", "prune", "--all", "--force", "--filter", f"id={record}")
 
 
 class Small(NamedTuple):
-    """A copy of the tree with one more toolchain, of one package, whose image is built in seconds."""
+    """A tree with the toy, made by a toolchain of its own, of one package, whose image is built in seconds."""
     tree: Path
     toolchain: str  # like no other test's
 
@@ -78,27 +89,66 @@ class Small(NamedTuple):
         return line
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Small]:
-    answering("buildah")
+def planted(tree: Path) -> Small:
+    """A small toolchain in a tree of its own, from which no image is built yet."""
     archive = ROOT / "build/images/base-3.11.tar"
     if not archive.is_file():
         with command.alone(archive.parent):
             bases.base("3.11", archive.parent)
-    made = Small(copy_tree(tmp_path / "tree"), f"small-{uuid.uuid4().hex[:12]}")
-    made.folder.mkdir()
-    (made.folder / "python-version").write_text("3.11\n")
-    pins = (ROOT / "images/torch/requirements.lock").read_text()
-    start = pins.index("mpmath==")
-    (made.folder / "requirements.lock").write_text(pins[start:pins.index("    # via", start)])
+    toolchain = f"small-{uuid.uuid4().hex[:12]}"
+    one = Small(toy.plant(tree, toolchain), toolchain)
     dockerfile = (ROOT / "images/jax/Dockerfile").read_text()
-    (made.folder / "Dockerfile").write_text(dockerfile.replace("install jax", f"install {made.toolchain}"))
-    made.append(f"echo {made.toolchain} > /opt/toolchain/name")  # so that no layer is another test's
-    (made.tree / "build/images").mkdir(parents=True)
-    os.link(archive, made.tree / "build/images" / archive.name)
-    yield made
+    (one.folder / "Dockerfile").write_text(dockerfile.replace("install jax", f"install {toolchain}"))
+    one.append(f"echo {toolchain} > /opt/toolchain/name")  # so that no layer is another test's
+    (tree / "build/images").mkdir(parents=True)
+    os.link(archive, tree / "build/images" / archive.name)
+    return one
+
+
+def uproot(one: Small) -> None:
+    """Take a small toolchain's images and environments away."""
     for program in filter(shutil.which, set(ENGINES.values())):
-        run(program, "image", "rm", "--force", made.tag)
+        run(program, "image", "rm", "--force", one.tag)
+    for place in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellfoundry").glob(
+            f"{one.toolchain}-*"):
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Small]:
+    answering("buildah")
+    made = planted(tmp_path / "tree")
+    yield made
+    uproot(made)
+
+
+class Box(NamedTuple):
+    """An engine, and a small toolchain whose image it holds."""
+    engine: str
+    small: Small
+
+    def run(self, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the toolchain's container."""
+        return run("scripts/in", self.small.toolchain, *words, cwd=self.small.tree,
+                   **{"ENGINE": self.engine, **environment})
+
+    def says(self, code: str, **environment: str) -> str:
+        """What Python code prints there."""
+        done = self.run("python", "-c", code, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="session", params=BUILDERS)
+def box(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """Each engine in turn."""
+    answering(BUILDERS[request.param])
+    one = planted(tmp_path_factory.mktemp("box") / "tree")
+    with leaving_no_cache():
+        done = one.make("images", ENGINE=request.param, BUILDER=BUILDERS[request.param])
+        assert done.returncode == 0, done.stdout + done.stderr
+    yield Box(request.param, one)
+    uproot(one)
 
 
 class Registry(NamedTuple):

@@ -104,3 +104,9 @@ def test_doctor_finds_this_machine_fit():
     done = run("make", "doctor")
     assert done.returncode == 0, done.stdout
     assert "missing" not in done.stdout
+
+
+def test_make_lock_refreshes_every_lock():
+    text = (ROOT / "scripts/lock").read_text()
+    assert sorted(re.findall(r"^compile \S+ (\S+)", text, re.MULTILINE)) == sorted(
+        str(lock.relative_to(ROOT / "images")) for lock in LOCKS)

@@ -75,21 +75,21 @@ with tf.Session() as session:
     except Refusal as refusal:
         print(refusal)
 """)
-    assert said.splitlines()[-1] == ("TensorFlow.js has no LSTMBlockCell: leave out ROUTE, and the graph is converted "
-                                     "straight")
+    assert said.splitlines()[-1].startswith("TensorFlow.js has no LSTMBlockCell: leave out ROUTE")
 
 
 def test_coconet_takes_the_detour_into_a_folder_of_its_own(workshop):
-    before = {path: path.read_bytes() for path in (workshop / "build/tiny/coconet").rglob("*.onnx")}
-    said = made("coconet", "WEIGHTS=tiny", "ROUTE=tfjs", cwd=workshop)
+    tree = workshop("coconet")
+    before = {path: path.read_bytes() for path in (tree / "build/tiny/coconet").rglob("*.onnx")}
+    said = made("coconet", "WEIGHTS=tiny", "ROUTE=tfjs", cwd=tree)
     assert "denoiser: by its detour within" in said and "differs" not in said
-    assert {path: path.read_bytes() for path in (workshop / "build/tiny/coconet").rglob("*.onnx")} == before
-    folder = workshop / "build/tiny-tfjs/coconet"
+    assert {path: path.read_bytes() for path in (tree / "build/tiny/coconet").rglob("*.onnx")} == before
+    folder = tree / "build/tiny-tfjs/coconet"
     told = json.loads((folder / "verify/report.json").read_text())["detours"]
     assert told["denoiser"] <= verify.MOST_BY_DETOUR
     assert "## denoiser, by way of tfjs" in (folder / "verify/report.md").read_text()
-    assert "done in" not in made("coconet", "WEIGHTS=tiny", "ROUTE=tfjs", cwd=workshop)
-    assert "done in" not in made("coconet", "WEIGHTS=tiny", cwd=workshop)
+    assert "done in" not in made("coconet", "WEIGHTS=tiny", "ROUTE=tfjs", cwd=tree)
+    assert "done in" not in made("coconet", "WEIGHTS=tiny", cwd=tree)
     labels = onnx.load(folder / "compose/coconet-denoiser-fp32.onnx").metadata_props
     assert {label.key: label.value for label in labels}["route"] == "tfjs"
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from scripts import extract, graphs, probe
 from scripts.job import Refusal
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, exact_session, run
 
 FROM, TO = "model/conv0/Relu:0", "model/conv2/add:0"
 
@@ -44,7 +43,7 @@ def test_a_piece_runs_alone_and_returns_what_was_recorded(denoiser, tmp_path, ca
     piece = cut(denoiser, FROM, TO, out)
     assert [node.op_type for node in piece.graph.node] == ["Conv", "Relu", "Conv", "Add"]
     with np.load(tmp_path / "piece.npz") as recorded:
-        [found] = onnxruntime.InferenceSession(out).run([TO], {FROM: recorded[FROM]})
+        [found] = exact_session(out).run([TO], {FROM: recorded[FROM]})
         assert np.abs(found - recorded[TO]).max() <= 1e-6 * np.abs(recorded[TO]).max()
     assert "the piece alone returns what the whole graph has there" in capsys.readouterr().out
 

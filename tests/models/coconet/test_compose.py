@@ -1,18 +1,18 @@
 """The Gibbs chain as one graph does what the chain does that is stepped from outside."""
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.coconet import inputs
+from tests.conftest import exact_session
 
 VARIANTS = ("fp32", "fp16", "int8")
 
 
 def session(folder, component, variant):
-    return onnxruntime.InferenceSession(folder / f"coconet-{component}-{variant}.onnx")
+    return exact_session(folder / f"coconet-{component}-{variant}.onnx")
 
 
 def harmonize(one, rolls, masks, uniforms, temperature, steps):

@@ -5,13 +5,12 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from models.coconet import inputs
 from models.coconet.player import Harmonizer
 from scripts import verify
-from tests.conftest import ROOT, copy_tree, made, run
+from tests.conftest import ROOT, copy_tree, exact_session, made, run
 
 HERE = ROOT / "tests/models/coconet"
 LENGTH = 32
@@ -33,7 +32,7 @@ def golden_cast(golden, tmp_path_factory):
 def test_the_cast_of_the_golden_weights_gives_the_golden_outputs(golden, golden_cast, case):
     """Bounds are the golden README's; argmaxes are compared where the gap between the two highest exceeds 0.01."""
     expected = np.load(golden / "coconet/forward.npz")
-    session = onnxruntime.InferenceSession(golden_cast)
+    session = exact_session(golden_cast)
     logits, probabilities = session.run(
         ["logits", "probabilities"], {"pianorolls": expected["pianorolls"], "masks": expected[case + "masks"]})
     assert np.abs(logits - expected[case + "logits"]).max() <= 5e-3
@@ -91,7 +90,7 @@ def original(chorales, seeded, tmp_path_factory):
 ])
 def test_the_denoiser_on_real_chorales(seeded, original, variant, port, metric, bound, record_property):
     feed, answer = original
-    session = onnxruntime.InferenceSession(seeded / f"coconet-denoiser-{variant}.onnx")
+    session = exact_session(seeded / f"coconet-denoiser-{variant}.onnx")
     (found,) = session.run([port], feed)
     measured = verify.compare(answer[port], found, 2, feed["masks"])
     record_property("measured", measured)
@@ -122,7 +121,7 @@ def test_the_composed_graph_gives_one_note_a_voice_a_step(seeded, chorales):
     rolls = inputs.to_rolls(chorales[:2])
     model = onnx.load(seeded / "coconet-harmonizer-int8.onnx", load_external_data=False)
     assert [port.name for port in model.graph.output] == ["harmonized"]
-    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {
+    (found,) = exact_session(model.SerializeToString()).run(None, {
         "pianorolls": rolls, "masks": inputs.hide_lower_voices(rolls), "temperature": np.array(1, np.float32),
         "steps": np.array(4), "uniforms": inputs.seeded_unit("jsb", (5, 2, 2, LENGTH, 4))})
     assert (found.sum(axis=2) == 1).all() and set(np.unique(found)) == {0, 1}

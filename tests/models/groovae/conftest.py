@@ -1,6 +1,7 @@
 """Fixtures: this model's artifacts, and a checkpoint of the user's own to break."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,15 @@ def full_cast(seeded: Path) -> Path:
 
 
 @pytest.fixture
-def checkpoint(workshop: Path, tmp_path: Path) -> Path:
+def tree(workshop: Callable[..., Path]) -> Path:
+    return workshop("groovae")
+
+
+@pytest.fixture
+def checkpoint(cast: Path, tmp_path: Path) -> Path:
     """A checkpoint folder of the user's own, in the layout of the released one."""
     folder = tmp_path / "my checkpoint"
-    shutil.copytree(workshop / "build/tiny/groovae/fetch", folder, ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(cast.parent / "fetch", folder, ignore=shutil.ignore_patterns("*.json"))
     return folder
 
 

@@ -2,19 +2,19 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.groovae import inputs
 from models.groovae.inputs import DRUMS, LATENT
+from tests.conftest import exact_session
 
 VARIANTS = ("fp32", "fp16", "int8")
 
 
 def session(path):
-    return onnxruntime.InferenceSession(path)
+    return exact_session(path)
 
 
 def answer(one, feed):

@@ -162,7 +162,8 @@ def test_of_notes_in_one_sixteenth_the_loudest_counts_and_it_says_so(tmp_path):
     taps_file.save(tmp_path / "taps.mid")
     read = taps.read(tmp_path / "taps.mid", None)
     assert read.steps.tolist() == [10 * 4 / TICKS]
-    assert read.remarks == (f"{tmp_path / 'taps.mid'}: of 3 notes, 2 share a sixteenth with a louder one",)
+    [remark] = read.remarks
+    assert "taps.mid" in remark and "of 3 notes, 2 " in remark
 
 
 @pytest.mark.parametrize(("numerator", "denominator"), [(4, 4), (2, 2), (8, 8)])

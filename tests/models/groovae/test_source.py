@@ -10,21 +10,11 @@ import pytest
 
 from scripts import source
 from scripts.job import Refusal
-from tests.conftest import run
+from tests.conftest import refused, run
 from tests.models.groovae.conftest import legacy
 
 PREFIX = "model.ckpt-3668"
 CUSTOM = {"checkpoint": "tensorflow", "others": ["groovae_4bar"]}
-
-
-def refused(workshop: Path, checkpoint: Path) -> str:
-    """The one line in which the command refuses a checkpoint."""
-    done = run("make", "--no-print-directory", "groovae", f"CHECKPOINT={checkpoint}", cwd=workshop)
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
-    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
-    assert not (workshop / "build/custom/groovae/export").exists()
-    return errors[0]
 
 
 def archive(folder: Path, target: Path, inside: str = "") -> Path:
@@ -94,16 +84,18 @@ def test_a_defect_is_named(defects, defect, said):
     assert all(part in defects[defect] for part in said), defects[defect]
 
 
-def test_a_damaged_file_is_one_line_and_leaves_nothing(workshop, checkpoint):
+def test_a_damaged_file_is_one_line_and_leaves_nothing(tree, checkpoint):
     data = checkpoint / f"{PREFIX}.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-1000])
-    assert "encoder/sigma/kernel/Adam_1 is unreadable" in refused(workshop, checkpoint)
+    message = refused("groovae", f"CHECKPOINT={checkpoint}", cwd=tree)
+    assert message.startswith("error: ") and "encoder/sigma/kernel/Adam_1 is unreadable" in message
+    assert not (tree / "build/custom/groovae/export").exists()
 
 
 # Where the files lie
 
 
-def test_every_layout_gives_the_same_files(workshop, checkpoint, tmp_path):
+def test_every_layout_gives_the_same_files(checkpoint, tmp_path):
     """A folder, a prefix, a file of it, a training run, and archives flat and with a folder inside."""
     names = sorted(path.name for path in checkpoint.iterdir())
     training_run = tmp_path / "run"
@@ -123,7 +115,7 @@ def test_every_layout_gives_the_same_files(workshop, checkpoint, tmp_path):
         assert all((out / name).read_bytes() == (checkpoint / name).read_bytes() for name in names), way
 
 
-def test_an_archive_unpacks_the_same_on_python_3_7(workshop, checkpoint, tmp_path):
+def test_an_archive_unpacks_the_same_on_python_3_7(checkpoint, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     code = (f"import sys, pathlib; from scripts import source; "
@@ -182,5 +174,6 @@ def test_a_name_that_tells_of_another_model_is_believed(tmp_path, name):
         source.files(place, CUSTOM)
 
 
-def test_a_path_that_is_nothing_is_refused(workshop, tmp_path):
-    assert "expected a folder or an archive of a TensorFlow checkpoint" in refused(workshop, tmp_path / "nothing")
+def test_a_path_that_is_nothing_is_refused(tmp_path):
+    assert "expected a folder or an archive of a TensorFlow checkpoint" in refused(
+        "groovae", f"CHECKPOINT={tmp_path / 'nothing'}")

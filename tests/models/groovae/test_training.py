@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import refused, run
 from tests.models.groovae.conftest import legacy
 
 TAPS = "groovae_2bar_tap_fixed_velocity"
@@ -30,19 +30,18 @@ def test_a_run_of_another_configuration_is_named(runs, other):
     assert f"found one of {other}" in runs[1][other] and "not on taps" in runs[1][other]
 
 
-def test_a_run_on_taps_is_cast_whole(runs, workshop, tmp_path):
+def test_a_run_on_taps_is_cast_whole(runs, tree, tmp_path):
     """Through every gate: a user's own training is a valid source."""
     (runs[0] / TAPS).rename(tmp_path / "run")
-    done = run("make", "groovae", f"CHECKPOINT={tmp_path / 'run'}", cwd=workshop)
+    done = run("make", "groovae", f"CHECKPOINT={tmp_path / 'run'}", cwd=tree)
     assert done.returncode == 0, done.stderr
     assert "groovae-groove   int8 tflite" in done.stdout
-    manifest = json.loads((workshop / "build/custom/groovae/fetch/manifest.json").read_text())
+    manifest = json.loads((tree / "build/custom/groovae/fetch/manifest.json").read_text())
     assert {file["file"] for file in manifest["outputs"]} == {
         "model.ckpt-2.index", "model.ckpt-2.data-00000-of-00001", "model.ckpt-2.meta"}
 
 
-def test_a_run_of_another_configuration_is_refused_in_a_line(runs, workshop, tmp_path):
+def test_a_run_of_another_configuration_is_refused_in_a_line(runs, tree, tmp_path):
     (runs[0] / "groovae_4bar").rename(tmp_path / "run")
-    done = run("make", "--no-print-directory", "groovae", f"CHECKPOINT={tmp_path / 'run'}", cwd=workshop)
-    assert done.returncode == 2 and "found one of groovae_4bar" in done.stderr
-    assert not (workshop / "build/custom/groovae/export").exists()
+    assert "found one of groovae_4bar" in refused("groovae", f"CHECKPOINT={tmp_path / 'run'}", cwd=tree)
+    assert not (tree / "build/custom/groovae/export").exists()

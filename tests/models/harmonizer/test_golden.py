@@ -3,12 +3,11 @@
 import json
 import re
 
-import onnxruntime
 import pytest
 
 from models.harmonizer import evaluate
 from models.harmonizer.dataset import read
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, exact_session, run
 
 RULES = ("most frequent", "most frequent in the key", "rule")
 STRONGEST = "most frequent over the note in the key"
@@ -25,7 +24,7 @@ def tables(bundled, splits):
     """What was measured, by variant."""
     told = {}
     for variant in ("fp32", "int8"):
-        session = onnxruntime.InferenceSession(bundled / f"harmonizer-chords-{variant}.onnx")
+        session = exact_session(bundled / f"harmonizer-chords-{variant}.onnx")
         told[variant] = evaluate.table(
             lambda melody, session=session: session.run(["logits"], {"melody": melody[None]})[0][0], splits)
     return told

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from models.mt3 import components
 from models.mt3.player import stepping
 from scripts.recipe import read
-from tests.conftest import ROOT
+from tests.conftest import ROOT, exact_session
 from tests.models.mt3.golden_weights import golden_arrays
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +37,7 @@ class Network:
         arrays = golden_arrays(self.sizes, embedding, end)
         self.models = {part: build(arrays, recipe["components"][part], recipe["opset"])
                        for part, build in (("encoder", components.encoder), ("decoder", components.decoder))}
-        self.sessions = {part: onnxruntime.InferenceSession(model.SerializeToString())
+        self.sessions = {part: exact_session(model.SerializeToString())
                          for part, model in self.models.items()}
 
     def step(self, mel: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +10,13 @@ from models.mt3 import decode, inputs
 from models.mt3.player import stepping
 from scripts import graphs, job, verify
 from scripts.recipe import read
-from tests.conftest import ROOT
+from tests.conftest import ROOT, exact_session
 
 VARIANTS = ("fp32", "fp16", "int8")
 
 
 def session(folder, component, variant):
-    return onnxruntime.InferenceSession(folder / f"mt3-{component}-{variant}.onnx")
+    return exact_session(folder / f"mt3-{component}-{variant}.onnx")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

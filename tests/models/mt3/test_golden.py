@@ -3,14 +3,14 @@
 import json
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from models.mt3 import compose, decode
 from models.mt3.player import stepping
+from scripts import verify
 from scripts.recipe import read
 from scripts.seeded import seeded_uniform
-from tests.conftest import ROOT, copy_tree, made, run
+from tests.conftest import ROOT, copy_tree, exact_session, made, run
 from tests.models.mt3.conftest import HERE, Network
 from tests.models.mt3.golden_weights import golden_weight
 
@@ -94,7 +94,7 @@ def test_the_loop_in_the_graph_writes_what_the_original_samples(golden):
     mel = np.float32(4) * seeded_uniform("golden-public/mt3/input/mt3/beam_features", (4, 256, 512)) - np.float32(4)
     network = Network("mt3", 20, 3)
     loop = compose.compose(network.models)["transcriber"]
-    session = onnxruntime.InferenceSession(loop.SerializeToString())
+    session = exact_session(loop.SerializeToString())
     assert float(told["embedding_multiplier"][4]) == 20 and float(told["eos_column_multiplier"][4]) == 3
     for length in (1, 97, 128):
         [tokens] = session.run(None, {"mel": mel, "length": np.array(length)})
@@ -118,21 +118,21 @@ def golden_cast(golden, tmp_path_factory):
 
 
 def session(folder, component, variant):
-    return onnxruntime.InferenceSession(folder / f"mt3-{component}-{variant}.onnx")
+    return exact_session(folder / f"mt3-{component}-{variant}.onnx")
 
 
-@pytest.mark.parametrize(("variant", "agreement"), [("fp32", 1), ("fp16", 0.99), ("int8", 0.96)])
+@pytest.mark.parametrize(("variant", "agreement"), [("fp32", 1), ("fp16", 0.99), ("int8", 0.9)])
 def test_taught_tokens_are_followed_as_in_flax(golden, golden_cast, variant, agreement):
-    """The encoder's and the decoder's variant together."""
+    """The encoder's and the decoder's variant together. Which tokens of a thin margin int8 changes follows the CPU, 3
+    to 7 % of 128 of them; all that lead by more than the median stay.
+    """
     told = np.load(golden / "mt3/network.npz")
     one = stepping(session(golden_cast, "encoder", variant), session(golden_cast, "decoder", variant),
                    told["encoder_features"])
     tokens = told["decoder_input_tokens"].astype(np.int64)
     found = np.stack([one(tokens[:, index]) for index in range(tokens.shape[1])], axis=1)
-    agreed = (found.argmax(2) == told["logits"].argmax(2)).mean()
-    print(f"{variant}: {agreed:.4f} of the likeliest tokens agree, logits' relative RMS error "
-          f"{np.sqrt(np.square(found - told['logits']).mean() / np.square(told['logits']).mean()):.4f}")
-    assert agreed >= agreement
+    measured = verify.compare(told["logits"], found, 2)
+    assert measured["agreement"] >= agreement and measured["agreement_above_median"] == 1, measured
 
 
 def test_1024_tokens_are_those_of_the_golden_network_in_flax(golden, golden_cast, tmp_path):

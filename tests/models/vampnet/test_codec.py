@@ -11,6 +11,7 @@ import soundfile
 from models.vampnet import codec
 from models.vampnet.inputs import CODEBOOKS, HOP, VOCABULARY
 from scripts.seeded import seeded_uniform, seeded_unit
+from tests.conftest import exact_session
 
 ENCODER_RATES, DECODER_RATES = (2, 6, 8, 8), (6, 4, 4, 2, 2, 2)  # lac's, of every size of it
 ROUNDING = 2e-6  # of samples up to 1: kernels that suit another length sum in another order
@@ -23,12 +24,12 @@ def variant(request) -> str:
 
 @pytest.fixture(scope="module")
 def encoder(cast: Path, variant: str) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(cast / f"vampnet-encoder-{variant}.onnx")
+    return exact_session(cast / f"vampnet-encoder-{variant}.onnx")
 
 
 @pytest.fixture(scope="module")
 def decoder(cast: Path, variant: str) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(cast / f"vampnet-decoder-{variant}.onnx")
+    return exact_session(cast / f"vampnet-decoder-{variant}.onnx")
 
 
 def noise(samples: int) -> np.ndarray:

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from models.vampnet.inputs import MASK, WRITTEN
 from models.vampnet.sampling import Controls
 from models.vampnet.weights import codebooks, load, read
 from scripts.recipe import read as read_recipe
-from tests.conftest import ROOT
+from tests.conftest import ROOT, exact_session
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def tiny_cast(golden, tmp_path_factory):
         network, tables = load(own, part, sizes), torch.from_numpy(codebooks(codec, count))
         steps[part] = lambda codes, network=network, tables=tables: network(torch.from_numpy(codes), tables).numpy()
         graphs[part] = components.transformer(own, codec, sizes, recipe["components"][part], recipe["opset"])
-    return steps, {name: onnxruntime.InferenceSession(model.SerializeToString())
+    return steps, {name: exact_session(model.SerializeToString())
                    for name, model in compose.compose(graphs).items()}
 
 
