@@ -89,6 +89,14 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker a core: threads of numerical libraries that wait for each other on a busy one lose most time."""
+    if hasattr(config, "workerinput"):
+        cores = sorted(os.sched_getaffinity(0))
+        number = int(config.workerinput["workerid"].removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Build what most tests read before any worker starts, so that no test waits for another's build."""
     config = session.config

@@ -1,6 +1,7 @@
 """Same inputs, same bytes: wherever, whenever and by whomever it is built."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -27,8 +28,9 @@ def test_two_places_give_equal_bytes(tiny, tmp_path):
     """Another folder with a space in its name, hash seed, threads, time zone, locale, umask, processor and clock."""
     tree = copy_tree(tmp_path / "an other place")
     (tree / "build").mkdir()
+    core = min(os.sched_getaffinity(0))
     done = run(
-        "bash", "-c", "umask 077 && taskset -c 0 make all WEIGHTS=tiny", cwd=tree, PYTHONHASHSEED="7",
+        "bash", "-c", f"umask 077 && taskset -c {core} make all WEIGHTS=tiny", cwd=tree, PYTHONHASHSEED="7",
         OMP_NUM_THREADS="1", TZ="Asia/Kathmandu", LC_ALL="C", LANG="tr_TR.UTF-8",
         SOURCE_DATE_EPOCH="1", **OLD_PROCESSOR)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,6 +5,7 @@ network is held against it (tests/models/mt3). As there, decoding writes its cac
 one-hot row, embeds by a product, and projects the encoder's output anew at every step.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -157,14 +158,20 @@ def parameters(arrays: Arrays, stack: str) -> Parameters:
         {tuple(name.split("/")[1:]): jnp.asarray(array) for name, array in arrays.items() if name.startswith(stack)})
 
 
+@functools.cache
+def compiled(stack: type[Encoder] | type[Decoder], sizes: FrozenDict) -> Callable[..., jax.Array]:
+    """A stack as a function of its parameters and inputs, compiled once for each shape."""
+    return jax.jit(stack(sizes).apply)
+
+
 def encode(arrays: Arrays, sizes: Sizes, mel: np.ndarray) -> jax.Array:
     """encoded float32 [batch, frames, emb_dim] of mel [batch, frames, 512]."""
-    return jax.jit(Encoder(FrozenDict(sizes)).apply)({"params": parameters(arrays, "encoder")}, mel)
+    return compiled(Encoder, FrozenDict(sizes))({"params": parameters(arrays, "encoder")}, mel)
 
 
 def decode(arrays: Arrays, sizes: Sizes, encoded: jax.Array, tokens: np.ndarray) -> jax.Array:
     """logits float32 [batch, time, vocabulary] after each of the tokens [batch, time]."""
-    return jax.jit(Decoder(FrozenDict(sizes)).apply)({"params": parameters(arrays, "decoder")}, tokens, encoded)
+    return compiled(Decoder, FrozenDict(sizes))({"params": parameters(arrays, "decoder")}, tokens, encoded)
 
 
 def empty_cache(sizes: Sizes, batch: int, length: int) -> Parameters:
