@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -71,6 +72,11 @@ def npm_installed(locked: Path, name: str) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return place
+
+
+def heed_interrupts() -> None:
+    """For a child that is to be interrupted: where a shell runs the tests in the background, it would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def exact_session(model: Path | bytes) -> onnxruntime.InferenceSession:

@@ -160,26 +160,32 @@ class Registry(NamedTuple):
         return self.folder / "docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
 
 
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A real registry on loopback, over plain HTTP."""
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Registry]:
+    """A real registry on loopback, over plain HTTP, of what lies in folder/registry; engines are told to trust it."""
     if not shutil.which("docker-registry"):
         pytest.skip("NO REGISTRY: docker-registry is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "registry.yml").write_text(
-        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {tmp_path}/registry\n"
+    (folder / "registry.yml").write_text(
+        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {folder}/registry\n"
         f"http:\n  addr: 127.0.0.1:{port}\n")
-    (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "127.0.0.1:{port}"\ninsecure = true\n')
-    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
-    with (tmp_path / "registry.log").open("w") as log:
-        served = subprocess.Popen(["docker-registry", "serve", str(tmp_path / "registry.yml")], stdout=log, stderr=log)
-    for _ in range(100):
-        with socket.socket() as asked:
-            if asked.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield Registry(f"127.0.0.1:{port}", tmp_path / "registry")
-    served.terminate()
-    served.wait()
+    (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "127.0.0.1:{port}"\ninsecure = true\n')
+    with (folder / "registry.log").open("w") as log, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
+        served = subprocess.Popen(["docker-registry", "serve", str(folder / "registry.yml")], stdout=log, stderr=log)
+        for _ in range(100):
+            with socket.socket() as asked:
+                if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield Registry(f"127.0.0.1:{port}", folder / "registry")
+        served.terminate()
+        served.wait()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with serving(tmp_path) as served:
+        yield served

@@ -109,15 +109,20 @@ def test_keeps_within_its_budget(image):
     assert image.inspected()["Size"] <= BUDGETS[image.toolchain]
 
 
-def test_holds_no_caches_no_compiled_python_and_no_tools_to_build_with(unpacked):
-    toolchain = [name for name in layers.files(unpacked) if "opt/toolchain" in name]
+@pytest.fixture(scope="module")
+def listing(unpacked) -> dict[str, layers.File]:
+    return layers.files(unpacked)
+
+
+def test_holds_no_caches_no_compiled_python_and_no_tools_to_build_with(listing):
+    toolchain = [name for name in listing if "opt/toolchain" in name]
     assert len(toolchain) > 1000
     unwanted = re.compile(r"__pycache__|\.pyc$|/\.cache/|/uv_cache\.json$|/bin/(pip|uv|gcc|cc)\d*$")
     assert [name for name in toolchain if unwanted.search(name)] == []
 
 
-def test_sets_no_user_that_its_base_does_not(unpacked):
-    special = {name.split(":", 1)[1] for name, file in layers.files(unpacked).items()
+def test_sets_no_user_that_its_base_does_not(listing):
+    special = {name.split(":", 1)[1] for name, file in listing.items()
                if file.kind == tarfile.REGTYPE and file.mode & 0o6000}
     assert special <= SETUID
 

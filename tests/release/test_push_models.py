@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, heed_interrupts, run
 
 TAG, COMMIT = "v1.0.0", "0123456789abcdef0123456789abcdef01234567"
 NAMES = {
@@ -554,7 +554,7 @@ def start(call, release, address):
     return subprocess.Popen(
         ["scripts/in", "release", "python", "-u", "-m", "scripts.push_models", "--dist", release.parent, "--tag", TAG,
          "--registry", address], cwd=ROOT, env={**os.environ, "ENGINE": "venv", **call.home}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True)
+        stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts)
 
 
 def test_what_has_come_is_not_sent_again(release, proxy, call):

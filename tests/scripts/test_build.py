@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scripts import build, recipe
-from tests.conftest import ROOT, copy_tree, made, refused, run
+from tests.conftest import ROOT, copy_tree, heed_interrupts, made, refused, run
 from tests.scripts import toy
 
 STAGES = list(build.NAMES)
@@ -177,11 +177,6 @@ def slow(tree: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(["make", *(words or ("toy", "WEIGHTS=tiny"))], cwd=tree, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts,
                             env={**os.environ, "ENGINE": "venv", "PACE": "20"})
-
-
-def heed_interrupts() -> None:
-    """A child of a shell's background job would ignore SIGINT, as its parents do."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(process: subprocess.Popen, what: str) -> None:
