@@ -57,7 +57,8 @@ def verify(engine: str) -> None:
             print(f"make {' '.join(words)} ENGINE={engine}", flush=True)
             if subprocess.run(["make", "--no-print-directory", *words], cwd=folder, check=False,
                               env={**os.environ, "ENGINE": engine}).returncode:
-                raise Refusal(f"{engine}: expected a build with the recorded bytes, found what is said above")
+                raise Refusal(f"{engine}: expected a build with the recorded bytes, found what is said above: run make "
+                              "images where an image is missing, make checksums after an intended change")
 
 
 def main() -> int:

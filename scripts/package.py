@@ -192,7 +192,7 @@ def main() -> int:
     asked = parser.parse_args()
     if not asked.tag.replace(".", "").replace("-", "").isalnum():
         raise Refusal(f"TAG={asked.tag}: expected letters, digits, dots and dashes, for instance v1.0.0")
-    with command.alone(ROOT / "build"):
+    with command.alone(ROOT / "build/package"):
         place = package(asked.models or recipe.models(ROOT), asked.weights, asked.tag)
     files = sorted(place.iterdir())
     print(f"{place.relative_to(ROOT)}: {len(files)} files, {sum(file.stat().st_size for file in files):,} bytes; "

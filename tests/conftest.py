@@ -21,8 +21,6 @@ hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parent.parent
 TOLD = re.search(r"^export (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[1].split()
 OUTER = {*TOLD, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "TESTS", "TOOLCHAINS"} - {"ENGINE", "GOLDEN", "\\"}
-# Set by a library that a test imports, it would have every TensorFlow that is started later parse in plain Python.
-OUTER |= {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"}
 FULL = os.environ.get("FULL", "") not in ("", "0")  # whether to prove anew what is on record
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
 

@@ -26,6 +26,13 @@ def test_two_builds_from_nothing_are_equal(builder, toolchain, tmp_path):
     assert f"localhost/bellfoundry-{toolchain}: two builds from nothing are equal: {proof['image']}" in done.stdout
 
 
+def test_a_proof_of_other_inputs_proves_nothing(monkeypatch):
+    record = images.recorded()
+    record["torch"]["buildah"]["local"]["key"] = "0" * 64
+    monkeypatch.setattr(images, "recorded", lambda: record)
+    assert not proven("torch", "buildah")
+
+
 def test_the_proof_of_an_image_is_of_all_that_decides_its_bytes(monkeypatch, tmp_path):
     monkeypatch.setattr(images, "ROOT", copy_tree(tmp_path))
     before = images.key("torch")
