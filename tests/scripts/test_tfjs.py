@@ -35,7 +35,7 @@ for line in sys.stdin:
             if dtype == "string":
                 data = np.array([b"x" * random.randint(5) for _ in range(int(np.prod(shape)))], object).reshape(shape)
             elif dtype == "complex64":
-                data = (random.randn(*shape) + 1j * random.randn(*shape)).astype(dtype)
+                data = np.asarray(random.randn(*shape) + 1j * random.randn(*shape)).astype(dtype)
             else:
                 data = np.asarray(random.randn(*shape) * told["size"] + told["offset"]).astype(dtype)
             if quantized:
