@@ -21,12 +21,20 @@ def file_of(weights: str, model: str) -> Path:
 
 def recorded(weights: str, model: str) -> dict[str, str]:
     """The recorded SHA-256 of each artifact, by its path from the root; empty where none are."""
-    path, found = file_of(weights, model), {}
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+    path = file_of(weights, model)
+    return listed(path, path.relative_to(ROOT), "run make checksums after a build you trust")
+
+
+def listed(path: Path, name: object, remedy: str) -> dict[str, str]:
+    """The SHA-256s of a file in the format of `sha256sum -c`, by path; empty where there is no such file.
+
+    name: of the file, for messages. Raises Refusal naming the line that is none, and the remedy.
+    """
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
         parts = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if line.strip() and not parts:
-            raise Refusal(f"{path.relative_to(ROOT)}:{number}: expected a SHA-256, two spaces and a path, found "
-                          f"{line!r}: run make checksums after a build you trust")
+            raise Refusal(f"{name}:{number}: expected a SHA-256, two spaces and a path, found {line!r}: {remedy}")
         if parts:
             found[parts[2]] = parts[1]
     return found

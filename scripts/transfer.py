@@ -22,6 +22,7 @@ from scripts.unpack import MOST_BYTES
 
 BLOCK = 1 << 16
 BUSY = {408, 425, 429, 500, 502, 503, 504}
+OTHER = "the host has another file there, try another host with MIRROR=, or give the file with SOURCES=folder"
 
 
 class Patience(NamedTuple):
@@ -61,10 +62,11 @@ def session() -> requests.Session:
     return made
 
 
-def transfer(web: requests.Session, url: str, target: Path, size: int | None = None, patience: Patience = PATIENCE,
-             tick: Callable[[int], object] = lambda count: None, tell: Callable[[str], object] = print) -> Arrived:
-    """Bring a file beside its target. size: in bytes, where it is known; tick: told of bytes as they come, or are
-    lost, and while nothing comes; what it raises ends the transfer.
+def transfer(web: requests.Session, url: str, target: Path, size: int | None = None, most: int = MOST_BYTES,
+             patience: Patience = PATIENCE, tick: Callable[[int], object] = lambda count: None,
+             tell: Callable[[str], object] = print) -> Arrived:
+    """Bring a file beside its target. size: in bytes, where it is known, and else `most`; tick: told of bytes as they
+    come, or are lost, and while nothing comes; what it raises ends the transfer.
 
     Raises Refusal where it can't be had, at the latest when `attempts` in a row bring next to nothing.
     """
@@ -74,7 +76,7 @@ def transfer(web: requests.Session, url: str, target: Path, size: int | None = N
     while True:
         before = held(target)
         try:
-            return attempt(web, url, target, size, patience, tick)
+            return attempt(web, url, target, size, most, patience, tick)
         except Interrupted as cut:
             try:
                 retry = (patient if held(target) - before >= patience.least else retry).increment("GET", url, error=cut)
@@ -112,7 +114,7 @@ def discard(target: Path) -> None:
     note_of(target).unlink(missing_ok=True)
 
 
-def attempt(web: requests.Session, url: str, target: Path, size: int | None, patience: Patience,
+def attempt(web: requests.Session, url: str, target: Path, size: int | None, most: int, patience: Patience,
             tick: Callable[[int], object]) -> Arrived:
     """Bring what is missing of a file in one request. Raises Interrupted where another may bring more."""
     start, validator = resumable(target, url)
@@ -134,17 +136,19 @@ def attempt(web: requests.Session, url: str, target: Path, size: int | None, pat
             if size is not None and total != size:
                 discard(target)
                 raise Refusal(f"{url}: expected {size:,} bytes, found {total:,}{' of an HTML page' * page(response)}: "
-                              "the host has another file there")
+                              f"{OTHER}")
+            most = most if size is None else size
+            if total is not None and total > most:
+                discard(target)
+                raise Refusal(f"{url}: expected {most:,} bytes at most, found {total:,}: {OTHER}")
             note_of(target).write_text(json.dumps({"url": url, "validator": validator_of(response)}))
-            most = MOST_BYTES if size is None else size
             with partial_of(target).open("ab" if start else "wb") as file:
                 for block in blocks(response, patience):
                     file.write(block)
                     tick(len(block))
                     if (start := start + len(block)) > most:
                         discard(target)
-                        raise Refusal(f"{url}: expected {most:,} bytes at most, found more: the host has another file "
-                                      "there")
+                        raise Refusal(f"{url}: expected {most:,} bytes at most, found more: {OTHER}")
             return Arrived(partial_of(target), response.status_code == 206, published(response), page(response))
     except requests.TooManyRedirects:
         raise Refusal(f"{url}: expected a file, found redirects without end: try another host with MIRROR=") from None

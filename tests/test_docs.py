@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 
-from scripts import recipe, sources
+from scripts import proof, recipe, sources
 from tests.conftest import ROOT, SMALL, built, run
 
 DOCUMENTS = [ROOT / name for name in run("git", "ls-files", "*.md").stdout.splitlines()]
@@ -140,16 +140,33 @@ def test_the_readme_has_the_sizes_and_figures_of_vampnets_build():
 
 
 def test_the_readme_says_what_is_downloaded():
-    """A row for each source that a recipe takes, with its address, its licence, and its bytes where they are known."""
+    """A row for each source that a recipe takes: its address, its licence, its bytes, and how many files are known."""
     rows = dict(re.findall(r"^\| (\w+) \| (\[.+\]\(http.+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
     recipes = {model: recipe.read(ROOT, model)["sources"] for model in recipe.models(ROOT)}
     assert rows.keys() == {model for model, own in recipes.items() if "released" in own}
     for model, row in rows.items():
         told = sources.get(ROOT, recipes[model]["released"]["source"])
-        entries = [*told.get("members", {}).values()]
-        size = told.get("bytes", sum(entry["bytes"] for entry in entries))
-        assert f"]({told['url']})" in row and f"| {told['licence']} |" in row
-        assert not size or f"{size:,}" in row
+        entries = list((told.get("members") or told["files"]).values())
+        grades = [entry["grade"] if sources.hashed(entry) else "by its size" for entry in entries]
+        known = ", ".join(f"{grades.count(one)} {one}" for one in (*sources.GRADES, "by its size") if one in grades)
+        assert f"]({told['url']})" in row and row.endswith(f"| {told['licence']} | {known} |")
+        assert f"{sources.size(told):,}" in row or f"{sum(entry['bytes'] for entry in entries):,}" in row
+
+
+def test_the_guide_tells_of_every_file_whose_it_is_and_how_well_it_is_known():
+    """The table is what the record says, a row a file, or a list of files."""
+    rows = ["| source | file | bytes | known by | grade | from |", "|---|---|---:|---|---|---|"]
+    for name, told in sources.read(ROOT).items():
+        entries = {file: entry for kind in ("files", "members") for file, entry in told.get(kind, {}).items()}
+        if "sums" in told:
+            entries = {f"all {len(entries)}": {**told["sums"], "bytes": told["bytes"], "sha256": "of each"}}
+        for file, entry in entries.items():
+            hashes = [f"{proof.called(one)} {entry[one][:8]}" for one in sources.DIGITS if one in entry]
+            size = f"{entry['bytes']:,}" if "bytes" in entry else ""
+            rows.append(f"| {name} | {file} | {size} | {', '.join(hashes) or 'its size'} | {entry['grade']} | "
+                        f"{entry['from']} |")
+    told = (ROOT / "docs/released.md").read_text().split("<!-- sources -->\n")[1].split("<!-- /sources -->")[0]
+    assert told == "\n".join(rows) + "\n"
 
 
 def test_the_bench_in_the_readme_has_a_date_and_a_machine():

@@ -11,7 +11,11 @@ import shutil
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from scripts import sources
 
 ARCHIVES = {"coconet": "models/coconet/checkpoint.zip",
             "groovae": "magentadata/models/music_vae/checkpoints/groovae_2bar_tap_fixed_velocity.tar",
@@ -64,22 +68,69 @@ def write_browser(spec: Path, folder: Path) -> Path:
 
 
 def point(tree: Path, url: str, folder: Path) -> None:
-    """Turn a tree's record to another host, and the hashes in it to those of the fixtures there."""
+    """Turn a tree's record to another host, and what it knows of files to what the fixtures there have.
+
+    Grades and origins stay; what the fixtures lack is left out.
+    """
     record = tree / "checksums/sources.toml"
     text = re.sub(r'^(url|listing) = "https?://[^/]+', rf'\1 = "{url}', record.read_text(), flags=re.MULTILINE)
-    tar = folder / ARCHIVES["groovae"]
-    if tar.is_file():
-        with tarfile.open(tar) as packed:
-            members = {Path(one.name).name: packed.extractfile(one).read() for one in packed}
-        entries = [f'"{name}" = {{bytes = {len(data)}, sha256 = "{hashlib.sha256(data).hexdigest()}", from = "made"}}\n'
-                   for name, data in members.items()]
-        text = re.sub(r"\[groovae.members\]\n(?:\".*\n)+", "[groovae.members]\n" + "".join(entries), text)
-    objects = [path for path in (folder / FOLDERS["mt3"]).rglob("*") if path.is_file()]
+    told, lines, table = tomllib.loads(text), [], ""
+    for line in text.splitlines():
+        table = line.strip("[]") if line.startswith("[") else table
+        if entry := re.match(r'"(.+?)" = \{', line):
+            content = content_of(folder, told[table.split(".")[0]]["url"], table.split(".")[1], entry[1])
+            if content is None:
+                continue
+            line = re.sub(r"bytes = \d+", f"bytes = {len(content)}", line)
+            for kind in sources.DIGITS:
+                line = re.sub(rf'{kind} = "\w+"', f'{kind} = "{digest(kind, content)}"', line)
+        lines.append(line)
+    text = "\n".join(lines) + "\n"
+    objects = sorted(path for path in (folder / FOLDERS["mt3"]).rglob("*") if path.is_file())
     if objects:
-        whole = (folder / FOLDERS["mt3"] / "checkpoint").read_bytes()
-        text = re.sub(r"objects = 296\nbytes = \d+", f"objects = {len(objects) + 1}\n"
-                      f"bytes = {sum(path.stat().st_size for path in objects)}", text)
-        known = f'"checkpoint" = {{bytes = {len(whole)}, md5 = "{hashlib.md5(whole).hexdigest()}"'
-        text = re.sub(r'"checkpoint" = \{bytes = \d+, md5 = "\w+"', known, text)
+        size = sum(path.stat().st_size for path in objects)
+        text = text.replace("bytes = 171589452\n", f"bytes = {size}\n")
+        (tree / "checksums/sources/mt3.sha256").write_text("".join(
+            f"{digest('sha256', path.read_bytes())}  {path.relative_to(folder / FOLDERS['mt3']).as_posix()}\n"
+            for path in objects))
     tomllib.loads(text)
     record.write_text(text)
+
+
+def content_of(folder: Path, url: str, kind: str, name: str) -> bytes | None:
+    """What the fixtures have as a source's file, or as its archive's member; None where they have neither."""
+    place = folder / urlsplit(url).path.lstrip("/")
+    place = place / name if place.is_dir() else place
+    if kind == "files" or not place.is_file():
+        return place.read_bytes() if place.is_file() else None
+    if place.suffix == ".tar":
+        with tarfile.open(place) as packed:
+            return next((packed.extractfile(one).read() for one in packed if Path(one.name).name == name), None)
+    with zipfile.ZipFile(place) as packed:
+        return next((packed.read(one) for one in packed.namelist() if Path(one).name == name), None)
+
+
+def digest(kind: str, content: bytes) -> str:
+    if kind == "git_blob":
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return hashlib.new(kind, content).hexdigest()
+
+
+def forget(tree: Path, *names: str) -> None:
+    """Leave nothing in a tree's record that is known of files of the named sources."""
+    record = tree / "checksums/sources.toml"
+    text = re.sub(rf"^\[({'|'.join(names)})\.(files|members)\]\n(\".*\n|\n)*", "", record.read_text(),
+                  flags=re.MULTILINE)
+    record.write_text(text)
+
+
+def repack(archive: Path, name: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Write a zip anew with a member changed; returns what that is now."""
+    with zipfile.ZipFile(archive) as packed:
+        members = {one: packed.read(one) for one in packed.namelist()}
+    [own] = [one for one in members if Path(one).name == name]
+    members[own] = change(members[own])
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for one, content in members.items():
+            packed.writestr(one, content)
+    return members[own]

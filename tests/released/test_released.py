@@ -71,11 +71,13 @@ def fetched(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_model_is_built_from_the_authors_layouts(workplace):
-    """Recorded on first use, then built from a folder of files without any network, then not built again."""
+    """What isn't known is recorded on first use, then all is built from a folder of files without any network, then
+    not built again.
+    """
     said = workplace.make("fetch", "WEIGHTS=released", "TRUST=first-use")
+    recorded = set(re.findall(r"recorded (\d+) files? of (\S+) in", said))
+    assert recorded == {("295", "ismir2021"), ("1", "coconet-browser")}
     for model in MODELS:
-        files = {"mt3": 295, "ismir2021": 295, "coconetjs": 2}.get(model, 1)
-        assert model == "groovae" or f"recorded {files} file" in said
         built = fetched(workplace.tree / f"build/released/{model}/fetch")
         made = fetched(ROOT / f"build/tiny/{model}/fetch")
         assert built == {name: made[name] for name in built}
@@ -126,6 +128,7 @@ def test_models_that_sources_lacks_are_left_out(workplace, tmp_path):
 
 
 def test_a_source_that_nobody_knows_is_refused_unless_it_is_trusted(workplace):
+    fixtures.forget(workplace.tree, "coconet")
     said = workplace.fetch("coconet", status=2)
     assert "add TRUST=first-use" in said and workplace.host.asked == []
     said = workplace.fetch("coconet", "TRUST=first-use")
@@ -133,11 +136,13 @@ def test_a_source_that_nobody_knows_is_refused_unless_it_is_trusted(workplace):
     [entry] = workplace.record()["coconet"]["files"].values()
     data = (workplace.hosted / fixtures.ARCHIVES["coconet"]).read_bytes()
     assert entry["sha256"] == hashlib.sha256(data).hexdigest() and entry["bytes"] == len(data)
+    assert entry["grade"] == "pinned"
     assert re.fullmatch(r"first use of http://\S+ on \d{4}-\d\d-\d\d", entry["from"])
     assert "Apache-2.0" in (workplace.sources / "coconet/LICENCE.txt").read_text()
 
 
 def test_after_a_first_use_any_other_file_is_an_error_with_both_hashes(workplace):
+    fixtures.forget(workplace.tree, "coconet")
     workplace.fetch("coconet", "TRUST=first-use")
     [entry] = workplace.record()["coconet"]["files"].values()
     shutil.rmtree(workplace.sources)
@@ -153,13 +158,13 @@ def test_after_a_first_use_any_other_file_is_an_error_with_both_hashes(workplace
 
 
 def test_groovae_is_known_by_what_its_archive_holds(workplace):
-    """Whatever the archive looks like: packed again it is the same, with a byte flipped inside it isn't."""
+    """Whatever is reported of the archive itself: packed again it is the same, with a byte flipped inside it isn't."""
     path = workplace.hosted / fixtures.ARCHIVES["groovae"]
     data = bytearray(path.read_bytes())
     data[data.index(b"data-00000-of-00001") + 5000] ^= 1
     path.write_bytes(data)
     said = workplace.fetch("groovae", status=2)
-    assert "model.ckpt-3668.data-00000-of-00001: expected SHA-256" in said
+    assert "model.ckpt-3668.data-00000-of-00001: expected Git's blob" in said and "has it as reported" in said
     assert not (workplace.sources / "groovae" / path.name).exists()
     data[data.index(b"data-00000-of-00001") + 5000] ^= 1
     path.write_bytes(data)
@@ -167,15 +172,93 @@ def test_groovae_is_known_by_what_its_archive_holds(workplace):
         packed.extractall(workplace.hosted / "again", filter="data")
     with tarfile.open(path, "w") as packed:
         packed.add(workplace.hosted / "again", ".")
-    assert "add TRUST" not in workplace.fetch("groovae")
+    said = workplace.fetch("groovae")
+    assert "add TRUST" not in said and "it isn't the archive that is reported" in said
+
+
+def spoilt(workplace: "Workplace", model: str, name: str, last: bytes) -> str:
+    """The SHA-256 that a member of a hosted archive has when its last byte is another."""
+    path = workplace.hosted / fixtures.ARCHIVES[model]
+    return hashlib.sha256(fixtures.repack(path, name, lambda content: content[:-1] + last)).hexdigest()
+
+
+def test_a_member_that_isn_t_the_reported_one_is_an_error_with_both_hashes(workplace):
+    record = workplace.record()
+    reported = record["vampnet"]["members"]["coarse.pth"]["sha256"]
+    found = spoilt(workplace, "vampnet", "coarse.pth", b"!")
+    said = workplace.fetch("vampnet", status=2)
+    assert f"coarse.pth: expected SHA-256 {reported}, found {found}" in said
+    assert "has it as reported, by Git LFS pointers" in said and "nobody has verified" in said
+    assert "add TRUST=first-use, which takes what is there and records it" in said
+    assert workplace.record() == record and not (workplace.tree / "build/released/vampnet/fetch").exists()
+
+
+def test_trust_overrules_what_is_reported_of_a_member_and_pins_what_came(workplace):
+    """Another one isn't taken from then on, whatever TRUST says."""
+    members = workplace.record()["vampnet"]["members"]
+    reported, found = members["coarse.pth"]["sha256"], spoilt(workplace, "vampnet", "coarse.pth", b"!")
+    said = workplace.fetch("vampnet", "TRUST=first-use")
+    assert f"coarse.pth: expected SHA-256 {reported}, found {found}: it isn't what is reported" in said
+    entry = workplace.record()["vampnet"]["members"]["coarse.pth"]
+    assert (entry["sha256"], entry["grade"]) == (found, "pinned")
+    assert f"in place of sha256 {reported}, Git LFS" in entry["from"]
+    assert workplace.record()["vampnet"]["members"] == {**members, "coarse.pth": entry}
+    shutil.rmtree(workplace.tree / "build")
+    workplace.fetch("vampnet")
+    shutil.rmtree(workplace.sources)
+    shutil.rmtree(workplace.tree / "build")
+    other = spoilt(workplace, "vampnet", "coarse.pth", b"?")
+    said = workplace.fetch("vampnet", "TRUST=first-use", status=2)
+    assert f"coarse.pth: expected SHA-256 {found}, found {other}" in said and "pins it, from first use" in said
+
+
+def test_a_member_that_isn_t_the_pinned_one_is_an_error_whatever_trust_says(workplace):
+    record, found = workplace.record(), spoilt(workplace, "coconet", "config", b" ")
+    for trust in ([], ["TRUST=first-use"]):
+        said = workplace.fetch("coconet", *trust, status=2)
+        assert f"config: expected SHA-256 {record['coconet']['members']['config']['sha256']}, found {found}" in said
+        assert "checksums/sources.toml pins it, from" in said and "add TRUST" not in said
+    assert workplace.record() == record and not (workplace.sources / "coconet/checkpoint.zip").exists()
+
+
+def test_what_is_reported_of_a_source_in_part_is_told_and_overruled_on_first_use(workplace):
+    """Of ismir2021 one file of 295 is: without TRUST nothing is asked for."""
+    reported = workplace.record()["ismir2021"]["files"]["checkpoint"]["sha256"]
+    said = workplace.fetch("ismir2021", status=2)
+    assert "found that of checkpoint alone: add TRUST=first-use" in said and workplace.host.asked == []
+    file = workplace.hosted / fixtures.FOLDERS["ismir2021"] / "checkpoint"
+    record = workplace.tree / "checksums/sources.toml"
+    record.write_text(record.read_text().replace(reported, "0" * 64))
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    said = workplace.fetch("ismir2021", "TRUST=first-use")
+    assert f"expected SHA-256 {'0' * 64}, found {found}: it isn't what is reported" in said
+    told = workplace.record()["ismir2021"]
+    assert "files" not in told and told["sums"]["file"] == "sources/ismir2021.sha256"
+    assert f"checkpoint: in place of sha256 {'0' * 64}, a third party's document" in told["sums"]["from"]
+    assert told["bytes"] == sum(path.stat().st_size for path in file.parent.rglob("*") if path.is_file())
+    assert run("sha256sum", "-c", "--quiet", workplace.tree / "checksums/sources/ismir2021.sha256",
+               cwd=file.parent).returncode == 0
+    shutil.rmtree(workplace.sources)
+    shutil.rmtree(workplace.tree / "build")
+    assert "it isn't what is reported" not in workplace.fetch("ismir2021")
+
+
+def test_a_pinned_manifest_isn_t_overruled(workplace):
+    path = workplace.hosted / fixtures.BROWSER / "weights_manifest.json"
+    known = workplace.record()["coconet-browser"]["files"]["weights_manifest.json"]["sha256"]
+    path.write_bytes(path.read_bytes()[:-2] + b"]\n")
+    said = workplace.fetch("coconetjs", "TRUST=first-use", status=2)
+    assert f"expected SHA-256 {known}, found {hashlib.sha256(path.read_bytes()).hexdigest()}" in said
+    assert [asked for asked, _ in workplace.host.asked if "group1" in asked] == []
 
 
 def test_a_page_instead_of_a_file_is_never_trusted(workplace):
+    record = workplace.record()
     workplace.host.faults["/" + fixtures.ARCHIVES["coconet"]] = [
         says(200, b"<html>moved</html>", Content_Type="text/html")]
     said = workplace.fetch("coconet", "TRUST=first-use", status=2)
     assert "expected a tar or zip archive" in said
-    assert "files" not in workplace.record()["coconet"] and not (workplace.sources / "coconet/checkpoint.zip").exists()
+    assert workplace.record() == record and not (workplace.sources / "coconet/checkpoint.zip").exists()
 
 
 # Hosts that publish hashes
@@ -186,25 +269,53 @@ def test_zenodos_md5_is_checked(workplace):
     said_by_zenodo = hashlib.md5(path.read_bytes()).hexdigest()
     changed = path.read_bytes()[:-1] + b"!"
     workplace.host.faults["/" + fixtures.ARCHIVES["vampnet"]] = [says(200, changed)]
+    record = workplace.record()
     said = workplace.fetch("vampnet", "TRUST=first-use", status=2)
     assert f"expected MD5 {said_by_zenodo}, found {hashlib.md5(changed).hexdigest()}" in said
-    assert "files" not in workplace.record()["vampnet"]
+    assert workplace.record() == record
 
 
-def test_another_checkpoint_in_the_bucket_is_noticed_before_it_comes(workplace):
+def test_a_source_that_is_known_whole_does_without_zenodos_record(workplace):
+    """One that nobody knows doesn't."""
+    workplace.host.faults["/api/records/8136629"] = [says(404)]
+    workplace.fetch("vampnet")
+    shutil.rmtree(workplace.sources)
+    shutil.rmtree(workplace.tree / "build")
+    fixtures.forget(workplace.tree, "vampnet")
+    assert "expected a file, found 404" in workplace.fetch("vampnet", "TRUST=first-use", status=2)
+
+
+def test_a_bucket_that_is_known_whole_isn_t_listed(workplace):
+    """What else lies in it doesn't come."""
     (workplace.hosted / fixtures.FOLDERS["mt3"] / "one_more").write_bytes(b"more")
+    assert "fetching 295 files of" in workplace.fetch("mt3")
+    assert [path for path, _ in workplace.host.asked if "storage/v1" in path or "one_more" in path] == []
+
+
+def test_an_object_that_isn_t_the_pinned_one_is_refused_whatever_trust_says(workplace):
+    name = "target.decoder.logits_dense.kernel/0.0"
+    path = workplace.hosted / fixtures.FOLDERS["mt3"] / name
+    workplace.host.faults[f"/{fixtures.FOLDERS['mt3']}/{name}"] = [says(200, bytes(path.stat().st_size))]
     said = workplace.fetch("mt3", "TRUST=first-use", status=2)
-    assert "expected 296 objects of" in said and "found 297 of" in said
+    assert f"{name}: expected SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in said
+    assert not list((workplace.sources / "mt3" / name).parent.glob("0.0*"))
+
+
+def test_a_bucket_of_twice_the_known_size_is_noticed_before_it_comes(workplace):
+    item = {"name": "checkpoints/ismir2021/checkpoint", "size": "344000001", "md5Hash": ""}
+    workplace.host.faults["/storage/v1/b/mt3/o"] = [says(200, json.dumps({"items": [item]}).encode())]
+    said = workplace.fetch("ismir2021", "TRUST=first-use", status=2)
+    assert "expected 344,000,000 bytes at most, found 344,000,001" in said
     assert [path for path, _ in workplace.host.asked if "storage/v1" not in path] == []
 
 
 def test_an_object_that_isnt_the_listed_one_is_refused(workplace):
     name = "target.decoder.logits_dense.kernel/0.0"
-    path = workplace.hosted / fixtures.FOLDERS["mt3"] / name
-    workplace.host.faults[f"/{fixtures.FOLDERS['mt3']}/{name}"] = [says(200, bytes(path.stat().st_size))]
-    said = workplace.fetch("mt3", "TRUST=first-use", status=2)
+    path = workplace.hosted / fixtures.FOLDERS["ismir2021"] / name
+    workplace.host.faults[f"/{fixtures.FOLDERS['ismir2021']}/{name}"] = [says(200, bytes(path.stat().st_size))]
+    said = workplace.fetch("ismir2021", "TRUST=first-use", status=2)
     assert f"{name}: expected MD5 {hashlib.md5(path.read_bytes()).hexdigest()}" in said
-    assert not list((workplace.sources / "mt3" / name).parent.glob("0.0*"))
+    assert not list((workplace.sources / "ismir2021" / name).parent.glob("0.0*"))
 
 
 @pytest.mark.parametrize("name", ["../../planted", "/planted", "a/../../../planted", "LICENCE.txt", ".lock",
@@ -220,7 +331,8 @@ def test_a_name_that_lies_outside_is_refused_before_anything_comes(workplace, na
 @pytest.mark.parametrize(("listing", "said"), [
     *((none, "expected a listing of the bucket's objects") for none in (
         b"<html>", b"[]", b'{"items": [{"name": 3}]}', b'{"items": [{}]}', b"", b"[" * 100_000)),
-    (b"{}", "expected 0 objects"), (b'{"nextPageToken": "again"}', "expected a listing of the bucket's objects"),
+    (b"{}", "expected objects under checkpoints/ismir2021/, found none"),
+    (b'{"nextPageToken": "again"}', "expected a listing of the bucket's objects"),
     (b" " * 17_000_000, "expected a listing of 16,777,216 bytes at most"),
 ], ids=range(9))
 def test_a_listing_that_is_none_is_refused(workplace, listing, said):
@@ -229,7 +341,7 @@ def test_a_listing_that_is_none_is_refused(workplace, listing, said):
     assert said in workplace.fetch("ismir2021", "TRUST=first-use", status=2)
 
 
-# The edition for browsers, which no recipe takes yet
+# The edition for browsers
 
 
 def download(workplace: Workplace, name: str, *words: str, status: int = 0) -> str:
@@ -240,6 +352,7 @@ def download(workplace: Workplace, name: str, *words: str, status: int = 0) -> s
 
 
 def test_tensorflow_js_shards_come_with_their_manifest(workplace, golden):
+    fixtures.forget(workplace.tree, "coconet-browser")
     target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
     assert "fetching 3 files" in download(workplace, "coconet-browser", "--trust", "first-use")
     assert len(workplace.record()["coconet-browser"]["files"]) == 3
@@ -251,8 +364,28 @@ def test_tensorflow_js_shards_come_with_their_manifest(workplace, golden):
     assert workplace.host.asked == []
 
 
+def test_the_authors_manifest_is_pinned_and_the_size_of_its_shard(workplace, golden):
+    """The shard itself is recorded when it first comes."""
+    folder, known = workplace.hosted / fixtures.BROWSER, sources.get(ROOT, "coconet-browser")["files"]
+    shutil.copy(golden / "coconet/released/browser_weights_manifest.json", folder / "weights_manifest.json")
+    (folder / "group1-shard1of1").write_bytes(bytes(553_436))
+    shutil.copy(ROOT / "checksums/sources.toml", workplace.tree / "checksums/sources.toml")
+    fixtures.point(workplace.tree, workplace.host.url, workplace.hosted)
+    assert workplace.record()["coconet-browser"]["files"] == known
+    (folder / "group1-shard1of1").write_bytes(bytes(553_435))
+    said = download(workplace, "coconet-browser", "--trust", "first-use", status=2)
+    assert "group1-shard1of1: expected 553,436 bytes, found 553,435" in said
+    assert workplace.record()["coconet-browser"]["files"] == known
+    (folder / "group1-shard1of1").write_bytes(bytes(553_436))
+    assert "recorded 1 file of coconet-browser" in download(workplace, "coconet-browser", "--trust", "first-use")
+    found = workplace.record()["coconet-browser"]["files"]
+    assert found["weights_manifest.json"] == known["weights_manifest.json"]
+    assert found["group1-shard1of1"]["sha256"] == hashlib.sha256(bytes(553_436)).hexdigest()
+
+
 @pytest.mark.parametrize("path", ["../planted", "\ud800", "/planted", ""])
 def test_shards_of_bad_names_are_refused(workplace, path):
+    fixtures.forget(workplace.tree, "coconet-browser")
     manifest = json.dumps([{"paths": [path], "weights": []}]).encode()
     workplace.host.faults[f"/{fixtures.BROWSER}/weights_manifest.json"] = [says(200, manifest)]
     assert "error: http://" in download(workplace, "coconet-browser", "--trust", "first-use", status=2)
@@ -260,6 +393,7 @@ def test_shards_of_bad_names_are_refused(workplace, path):
 
 
 def test_shards_that_are_too_short_for_their_manifest_are_refused(workplace, golden):
+    fixtures.forget(workplace.tree, "coconet-browser")
     target = fixtures.write_browser(golden / "coconet/js-spec.json", workplace.hosted)
     (target / "group1-shard2of2").write_bytes(b"short")
     said = download(workplace, "coconet-browser", "--trust", "first-use", status=2)
@@ -287,9 +421,3 @@ def test_groovaes_released_index_is_the_recorded_one():
     text = (ROOT / "models/groovae/source.py").read_text()
     [pinned] = re.findall(r'RELEASED_INDEX = "(\w+)"', text)
     assert sources.get(ROOT, "groovae")["members"]["model.ckpt-3668.index"]["sha256"] == pinned
-
-
-def test_every_hash_of_the_record_says_where_it_is_from():
-    for name, told in sources.read(ROOT).items():
-        for kind in ("files", "members"):
-            assert all(entry["from"] for entry in told.get(kind, {}).values()), name

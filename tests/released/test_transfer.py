@@ -59,10 +59,11 @@ class Fetcher:
         self.record(url)
         self.place = self.cache / "bellfoundry/sources/thing"
 
-    def record(self, url, **known):
+    def record(self, url, grade="pinned", **known):
         """Write the record of the source, whose file is known by the given hashes, if any."""
         hashes = "".join(f', {name} = "{value}"' for name, value in known.items())
-        files = f'[thing.files]\n"weights.bin" = {{bytes = {len(DATA)}, from = "the test"{hashes}}}\n'
+        entry = f'{{bytes = {len(DATA)}, grade = "{grade}", from = "the test"{hashes}}}'
+        files = f'[thing.files]\n"weights.bin" = {entry}\n'
         (self.tree / "checksums/sources.toml").write_text(
             f'[thing]\ntitle = "A thing"\nurl = "{url}"\nlayout = "archive"\nattribution = "somebody"\n'
             'licence = "Apache-2.0"\nlicence_text = "https://www.apache.org/licenses/LICENSE-2.0"\n'
@@ -321,6 +322,57 @@ def test_a_mirror_is_asked_first_and_trusted_as_little(fetcher, host, tmp_path):
     mirror.close()
 
 
+def test_a_mirror_s_file_that_isn_t_the_reported_one_isn_t_trusted_before_the_host_is_asked(fetcher, host, tmp_path):
+    """Whatever TRUST says."""
+    fetcher.record(host.url + PATH, "reported", sha256=hashlib.sha256(DATA).hexdigest())
+    mirrored = tmp_path / "mirror/thing/weights.bin"
+    mirrored.parent.mkdir(parents=True)
+    mirrored.write_bytes(OTHER)
+    mirror = Host(tmp_path / "mirror")
+    status, said = fetcher.fetch(mirror=mirror.url, trust=True)
+    mirror.close()
+    assert status == 0 and "asking the authors' host" in said, said
+    assert fetcher.files() == {"weights.bin": DATA}
+
+
+def test_a_file_that_isn_t_the_reported_one_is_an_error_with_both_hashes_that_trust_overrules(fetcher, host):
+    """What came is no archive, which isn't trusted at all."""
+    reported, found = hashlib.sha256(DATA).hexdigest(), hashlib.sha256(OTHER).hexdigest()
+    fetcher.record(host.url + PATH, "reported", sha256=reported)
+    host.faults[PATH] = [says(200, OTHER)]
+    status, said = fetcher.fetch()
+    assert status == 1 and f"expected SHA-256 {reported}, found {found}" in said
+    assert "has it as reported, by the test; try another host with MIRROR=" in said and "add TRUST=first-use" in said
+    assert fetcher.files() == {}
+    status, said = fetcher.fetch(trust=True)
+    assert status == 1 and f"expected SHA-256 {reported}, found {found}: it isn't what is reported (the test)" in said
+    assert "expected a tar or zip archive" in said and fetcher.files() == {}
+
+
+def test_a_file_that_is_the_reported_one_needs_no_trust(fetcher, host):
+    fetcher.record(host.url + PATH, "reported", sha256=hashlib.sha256(DATA).hexdigest())
+    assert fetcher.fetch()[0] == 0
+    assert fetcher.files() == {"weights.bin": DATA}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_no_more_comes_than_twice_the_known_size(fetcher, host, told):
+    """told: whether the host says beforehand how much it has. Of what is reported another size may be trusted."""
+    fetcher.record(host.url + PATH, "reported", sha256=hashlib.sha256(DATA).hexdigest())
+    host.faults[PATH] = [says(200, bytes(900_000)) if told else endless]
+    status, said = fetcher.fetch(trust=True)
+    assert status == 1 and f"expected 600,000 bytes at most, found {'900,000' if told else 'more'}" in said
+    assert fetcher.files() == {}
+
+
+def endless(handler, served, path):
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+
+
 def test_a_proxy_of_the_environment_is_used(fetcher, host, monkeypatch):
     """A proxy is asked for the whole address."""
     fetcher.record("http://nowhere.invalid" + PATH, sha256=hashlib.sha256(DATA).hexdigest())
@@ -385,3 +437,19 @@ def test_a_record_that_is_wrong_names_its_line(fetcher, host):
     record.write_text(record.read_text().replace("bytes = 300000", 'bytes = "300000"'))
     assert "checksums/sources.toml:8: thing.files.weights.bin.bytes must be of type int" in fetcher.fetch()[1]
     assert tomllib.loads(record.read_text())
+
+
+@pytest.mark.parametrize(("good", "bad", "said"), [
+    ('grade = "pinned"', 'grade = "sure"', "thing.files.weights.bin; known are pinned, reported"),
+    ('grade = "pinned", ', "", "thing.files.weights.bin lacks the key 'grade'"),
+    ('sha256 = "', 'sha256 = "x', "thing.files.weights.bin.sha256 must be 64 hexadecimal digits"),
+    ('sha256 = "', 'sha512 = "', "unknown key 'sha512' in thing.files.weights.bin"),
+    ('from = "the test"', 'form = "the test"', "unknown key 'form' in thing.files.weights.bin"),
+    ('layout = "archive"', 'layout = "objects"\nsums = {file = "x", grade = "pinned", from = "x"}',
+     "thing.sums is for a source of objects without a table of files"),
+])
+def test_a_record_that_says_what_can_t_be_is_refused(fetcher, host, good, bad, said):
+    record = fetcher.tree / "checksums/sources.toml"
+    record.write_text(record.read_text().replace(good, bad))
+    status, found = fetcher.fetch()
+    assert status == 1 and said in found
