@@ -124,7 +124,8 @@ class Build:
             raise Refusal(f"{self.model}: expected a source under [sources.released] in its recipe, found none: use "
                           "WEIGHTS=seeded, or CHECKPOINT=path")
         told = sources.get(ROOT, self.source)
-        self.checkpoint = sources.find(self.source, told, self.origin.sources or sources.cache())
+        found = sources.find(self.source, told, self.origin.sources or sources.cache())
+        self.checkpoint = found and found.resolve()  # a link may lead where a container sees nothing
         return sources.proofs(told)
 
     def provide(self) -> None:
@@ -196,7 +197,14 @@ class Build:
         finally:
             shutil.rmtree(ROOT / partial, ignore_errors=True)
         self.missed.unlink(missing_ok=True)
+        if stage.name == "fetch" and self.weights == "custom":
+            say(self.model, stage.name, self.vouch(place, outputs))
         say(self.model, stage.name, f"done in {seconds:.1f} s")
+
+    def vouch(self, place: Path, outputs: list[dict[str, Any]]) -> str:
+        """What can be said of where the user's own checkpoint is from, whose files lie in a place."""
+        told = sources.get(ROOT, self.source) if self.source else {}
+        return f"{self.checkpoint}: " + sources.vouch(told, place, {one["file"]: one["sha256"] for one in outputs})
 
     def start(self, stage: Stage, out: Path) -> None:
         """Run the stage's module in its toolchain. Raises Refusal with its sentence where it fails."""
