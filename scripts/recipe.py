@@ -21,7 +21,8 @@ SCHEMA = {
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
                            "vocab_size?": int},
                 "released?": {"source": str}},
-    "components": {"*": {**PORTS, "stage": str, "variants?": [str]}},
+    "components": {"*": {**PORTS, "stage": str, "variants?": [str], "loop_of?": [str]}},
+    "together?": {"*": {**PORTS, "components": [str]}},
     "steps?": {"*": PORTS},
     "variants": {"*": {"method": str, "instead?": {"*": str}, "about": str, "domain?": str}},
     "rewrites?": {"*": str},
@@ -30,6 +31,7 @@ SCHEMA = {
     "gates": [{"component?": str, "variant?": str, "format?": str, "port?": str, "case?": str, "metric": str,
                "at_most?": (int, float), "at_least?": (int, float)}],
 }
+DESCRIBED = ("components", "steps", "together")  # the tables whose entries have ports
 ROUTES = ("tfjs",)  # of an export, besides the straight one
 DTYPES = ("float32", "int64")
 METHODS = ("none", "half-weights", "static-qdq", "byte-weights", "dynamic-columns", "dynamic-blocks")
@@ -40,10 +42,10 @@ LITE_METHODS = ("none", "dynamic-range")
 FORMATS = ("onnx", "tflite")
 CHECKPOINTS = ("tensorflow", "t5x", "tfjs")
 EITHER = {"files", "checkpoint"}  # one of them tells how a user's own checkpoint lies
-ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median")
+ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median", "divergence")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
-METRICS = ("bytes", "max_error", "mean_error", "p99_error", "snr_db", "equality", "given_max_error", *ARGMAX_METRICS,
-           *DECISION_METRICS)
+METRICS = ("bytes", "max_error", "mean_error", "p99_error", "noise_ratio", "snr_db", "equality", "loop_equality",
+           "given_max_error", *ARGMAX_METRICS, *DECISION_METRICS)
 Where = tuple[str | int, ...]
 
 
@@ -72,7 +74,7 @@ def read(root: Path, model: str) -> dict[str, Any]:
     if flaw:
         where, what = flaw
         raise Refusal(f"{path.relative_to(root)}:{line_of(text, where)}: {what}")
-    for part in (*recipe["components"].values(), *recipe.get("steps", {}).values()):
+    for part in (part for table in DESCRIBED for part in recipe.get(table, {}).values()):
         for kind in ("inputs", "outputs"):
             part[kind] = [one for port in part[kind] for one in numbered(port)]
     return recipe
@@ -158,7 +160,14 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
             return ("components", name, "stage"), f"{component['stage']!r} makes no components: export or compose does"
         if unknown := [one for one in component.get("variants", []) if one not in recipe["variants"]]:
             return ("components", name, "variants"), f"{unknown[0]!r} is none of the variants"
-    parts = [(table, name, part) for table in ("components", "steps") for name, part in recipe.get(table, {}).items()]
+        if unknown := [one for one in component.get("loop_of", []) if one not in recipe["components"]]:
+            return ("components", name, "loop_of"), f"{unknown[0]!r} is none of the components"
+    for name, part in recipe.get("together", {}).items():
+        if name in recipe["components"]:
+            return ("together", name), f"{name} is a component already: choose another name"
+        if unknown := [one for one in part["components"] if one not in recipe["components"]]:
+            return ("together", name, "components"), f"{unknown[0]!r} is none of the components"
+    parts = [(table, name, part) for table in DESCRIBED for name, part in recipe.get(table, {}).items()]
     for table, name, part in parts:
         inputs = [port["name"] for port in part["inputs"]]
         for kind in ("inputs", "outputs"):
@@ -178,7 +187,8 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     for index, gate in enumerate(recipe["gates"]):
         where = ("gates", index)
         variants = recipe["variants"] if gate.get("format", "onnx") == "onnx" else recipe.get("lite", {})
-        for key, known in (("component", recipe["components"]), ("format", FORMATS), ("variant", variants),
+        judged = recipe["components"] | recipe.get("together", {})
+        for key, known in (("component", judged), ("format", FORMATS), ("variant", variants),
                            ("metric", METRICS)):
             if key in gate and gate[key] not in known:
                 return (*where, key), f"unknown {key} {gate[key]!r}; known are {', '.join(known)}"
@@ -187,13 +197,15 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
         if gate["metric"] != "bytes":
             if "component" not in gate:
                 return where, f"a gate on {gate['metric']} needs a component"
-            ports = {port["name"]: port for port in recipe["components"][gate["component"]]["outputs"]}
+            ports = {port["name"]: port for port in judged[gate["component"]]["outputs"]}
             if gate.get("port") not in ports:
                 return where, f"{gate.get('port')!r} is no output of {gate['component']}; those are {', '.join(ports)}"
             if gate["metric"] in ARGMAX_METRICS and "classes" not in ports[gate["port"]]:
                 return (*where, "metric"), f"{gate['metric']} needs classes on the port {gate['port']}"
             if gate["metric"] in DECISION_METRICS and "decisions" not in ports[gate["port"]]:
                 return (*where, "metric"), f"{gate['metric']} needs decisions on the port {gate['port']}"
+            if gate["metric"] == "loop_equality" and "loop_of" not in judged[gate["component"]]:
+                return (*where, "metric"), f"loop_equality needs loop_of at {gate['component']}"
             if gate["metric"] == "given_max_error" and "written_where" not in ports[gate["port"]]:
                 return (*where, "metric"), f"{gate['metric']} needs written_where on the port {gate['port']}"
     return None

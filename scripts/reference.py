@@ -1,10 +1,15 @@
-"""reference.npz: what was fed to the original and what it returned, as `<component>/<case>/<port>` (Python 3.7+)."""
+"""reference.npz: what was fed to the original and what it returned, as `<component>/<case>/<port>` (Python 3.7+).
+
+Where its framework computes in float64 too, `<component>/<case>/<port>.exact` is what the original returns there, of the
+same inputs and weights: how far the original itself is from that in float32 is the noise that bounds are relative to.
+"""
 
 from pathlib import Path
 from typing import Dict
 
 import numpy as np
 
+EXACT = ".exact"
 Cases = Dict[str, Dict[str, np.ndarray]]
 
 

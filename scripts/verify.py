@@ -24,7 +24,8 @@ from scripts.manifest import sha256
 
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
-MOST_BY_DETOUR = 2e-5
+LEAST_BY_DETOUR = 90  # dB
+ROUNDING = 2.0 ** -24  # the largest relative error of one rounding to float32
 # Of a place or a time. Names of nodes and tensors may begin with a slash, as PyTorch writes them; texts may not.
 PLACE = r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|mnt|work|workspace|github|Users)/|[A-Z]:\\)"
 TIME = r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d"
@@ -36,7 +37,7 @@ def verify(task: job.Job) -> None:
     cases = reference.read(task.inputs.get("ask", task.inputs["export"]) / "reference.npz")
     artifacts, failures = [], []
     for component, variant, suffix in shipped(task.recipe):
-        path = task.inputs["compose"] / f"{task.model}-{component}-{variant}.{suffix}"
+        path = artifact(task, component, variant, suffix)
         job.progress(f"verifying {path.name}")
         described, files = task.recipe["components"][component], [path]
         if suffix == "onnx":
@@ -49,43 +50,90 @@ def verify(task: job.Job) -> None:
             same = path.read_bytes() == answered.read_bytes()
             found = [] if same else ["is not the file that the interpreter ran"]
             answers = functools.partial(by_interpreter, task.inputs["lite"] / "answers.npz", answered.stem)
+        looped = functools.partial(together, task, component, variant, described.get("loop_of"))
         try:
-            measured = [] if found else measure(described, cases[component], answers)
+            measured = [] if found else measure(described, cases[component], answers,
+                                                looped if suffix == "onnx" and "loop_of" in described else None)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
-            found.append(str(error).strip().splitlines()[0])
+            found.append(first_line(error))
         failures += [f"{path.name}: {flaw}" for flaw in found]
         if found:
             continue
         size = sum(file.stat().st_size for file in files)
-        gates = [judge(gate, measured, size) for gate in task.recipe["gates"]
-                 if gate.get("component", component) == component and gate.get("variant", variant) == variant
-                 and gate.get("format", "onnx") == suffix]
+        gates = [judge(gate, measured, size) for gate in gates_of(task, component, variant, suffix)]
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
         artifacts.append({"file": path.name, "beside": [file.name for file in files[1:]], "component": component,
                           "variant": variant, "bytes": size, "measured": measured, "gates": gates})
+    for name, part in task.recipe.get("together", {}).items():
+        for variant in sorted(set.intersection(*(set(task.variants(one)) for one in part["components"]))):
+            parts = [one for one in artifacts if (one["component"], one["variant"], one["file"][-5:]) in
+                     {(component, variant, ".onnx") for component in part["components"]}]
+            if len(parts) < len(part["components"]):
+                continue  # what is wrong with one of them is told already
+            job.progress(f"verifying {name}, {variant}")
+            answers = functools.partial(by_loop, task, name, variant, part["components"])
+            measured = measure(part, cases[name], answers)
+            gates = [judge(gate, measured, 0) | {"together": name} for gate in gates_of(task, name, variant, "onnx")]
+            failures += [f"{' with '.join(one['file'] for one in parts)}: {gate['text']}"
+                         for gate in gates if not gate["passed"]]
+            for one in parts:
+                one["gates"] += gates
+                one["measured"] += [dict(row, together=name) for row in measured]
     detours = {component: from_direct(task, component, cases[component]) for component in task.components("export")
                if (task.inputs["export"] / f"{component}.direct.onnx").is_file()}
-    failures += [f"{component}: {detour_text(error)}" for component, error in detours.items() if error > MOST_BY_DETOUR]
+    failures += [f"{component}: {detour_text(snr)}" for component, snr in detours.items() if snr < LEAST_BY_DETOUR]
     told = {"artifacts": artifacts} | ({"detours": detours} if detours else {})
     (task.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
     (task.out / "report.md").write_text("\n".join([*report(task, artifacts), *(
-        f"## {component}, by way of {task.recipe['route']}\n\n{detour_text(error)}\n"
-        for component, error in detours.items())]) + "\n")
+        f"## {component}, by way of {task.recipe['route']}\n\n{detour_text(snr)}\n"
+        for component, snr in detours.items())]) + "\n")
     if failures:
         raise job.Refusal("; ".join(failures))
 
 
+def artifact(task: job.Job, component: str, variant: str, suffix: str = "onnx") -> Path:
+    return task.inputs["compose"] / f"{task.model}-{component}-{variant}.{suffix}"
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def gates_of(task: job.Job, component: str, variant: str, suffix: str) -> list[dict[str, Any]]:
+    """The recipe's gates for an artifact."""
+    return [gate for gate in task.recipe["gates"]
+            if gate.get("component", component) == component and gate.get("variant", variant) == variant
+            and gate.get("format", "onnx") == suffix]
+
+
+def together(task: job.Job, name: str, variant: str, components: list[str]) -> Callable[..., dict[str, np.ndarray]]:
+    """What the model's together.py does with the artifacts of a variant: a function of arrays by port."""
+    function = getattr(task.module("together"), name.replace("-", "_"))
+    sessions = {component: kernels.session(artifact(task, component, variant), task.model, task.recipe)
+                for component in components}
+    return functools.partial(function, sessions)
+
+
+def by_loop(task: job.Job, name: str, variant: str, components: list[str], described: dict[str, Any],
+            cases: reference.Cases) -> Iterator[list[np.ndarray]]:
+    """What artifacts of a variant answer together to each case, in the order of the recipe's outputs."""
+    answer = together(task, name, variant, components)
+    for arrays in cases.values():
+        answers = answer(arrays)
+        yield [answers[port["name"]] for port in described["outputs"]]
+
+
 def from_direct(task: job.Job, component: str, cases: reference.Cases) -> float:
-    """How far at most an export by a detour is from the straight one, in all outputs of all cases."""
+    """Signal to error in dB of an export by a detour against the straight one, the least of all outputs and cases."""
     described, folder = task.recipe["components"][component], task.inputs["export"]
     pairs = zip(*(by_onnxruntime(folder / f"{component}{way}.onnx", task, described, cases) for way in ("", ".direct")))
-    error = max(compare(straight, found)["max_error"] for pair in pairs for found, straight in zip(*pair))
-    job.progress(f"{component}: {detour_text(error)}")
-    return error
+    snr = min(compare(straight, found)["snr_db"] for pair in pairs for found, straight in zip(*pair))
+    job.progress(f"{component}: {detour_text(snr)}")
+    return snr
 
 
-def detour_text(error: float) -> str:
-    return f"by its detour within {error:.2g} of the straight export, must be at most {MOST_BY_DETOUR:g}"
+def detour_text(snr: float) -> str:
+    return f"by its detour {snr:.0f} dB SNR against the straight export, must be at least {LEAST_BY_DETOUR}"
 
 
 def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -168,41 +216,51 @@ def by_interpreter(path: Path, artifact: str, described: dict[str, Any],
         yield [answers[case][port["name"]] for port in described["outputs"]]
 
 
-def measure(described: dict[str, Any], cases: reference.Cases, answers: Callable[..., Iterator[list[np.ndarray]]]
-            ) -> list[dict[str, Any]]:
+def measure(described: dict[str, Any], cases: reference.Cases, answers: Callable[..., Iterator[list[np.ndarray]]],
+            looped: Callable[[], Callable[..., dict[str, np.ndarray]]] | None = None) -> list[dict[str, Any]]:
     """Compare each output of every case with the original's: one row a case and port.
 
-    Raises Refusal where the cases don't run every symbolic axis at two sizes or more.
+    looped: makes the function that does what a composed graph does, its loop in Python around the variant's own parts;
+    loop_equality is the share of values that are equal to its. Raises Refusal where the cases don't run every symbolic axis at two sizes or more.
     """
     sizes: dict[str, set[int]] = {}
     rows = []
+    loop = looped() if looped else None
     for (case, arrays), returned in zip(cases.items(), answers(described, cases)):
         for port in described["inputs"]:
             for axis, size in zip(port["shape"], arrays[port["name"]].shape):
                 if isinstance(axis, str):
                     sizes.setdefault(axis, set()).add(size)
+        own = loop(arrays) if loop else {}
         for port, found in zip(described["outputs"], returned):
             masks = arrays[port["written_where"]] if "written_where" in port else None
             rows.append({"case": case, "port": port.get("group", port["name"]),
-                         **compare(arrays[port["name"]], found, port.get("classes"), masks, port.get("decisions"))})
+                         **compare(arrays[port["name"]], found, port.get("classes"), masks, port.get("decisions"),
+                                   arrays.get(port["name"] + reference.EXACT)),
+                         **({"loop_equality": float((own[port["name"]] == found).mean())} if loop else {})})
     if frozen := sorted(axis for axis, seen in sizes.items() if len(seen) < 2):
         raise job.Refusal(f"the reference runs the axes {', '.join(frozen)} at one size only; "
                           "add a case of another size to the model's export.py")
     return rows
 
 
-def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
-            written: np.ndarray | None = None, decisions: int | None = None) -> dict[str, float]:
+def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None, written: np.ndarray | None = None,
+            decisions: int | None = None, exact: np.ndarray | None = None) -> dict[str, float]:
     """How far an output is from the original's; the arrays are of one shape.
 
     classes: the axis of an argmax, if there is one. written: 1 where the model's word counts,
     0 where it was given (equal over classes); None where it counts everywhere. decisions: how
-    many of the last axis, from its start, are 0 or 1, if any are.
-    max_error, mean_error, p99_error (99 % are within it): absolute. equality: share of equal
-    values. given_max_error: where given. snr_db: signal to error in dB, 200 where they are equal.
-    argmax_mismatches: everywhere. agreement: share of equal argmaxes where written;
-    agreement_above_median: of those whose margin between the two largest values reaches the median.
-    decision_mismatches, decision_agreement: how many of the decisions differ, and the share of
+    many of the last axis, from its start, are 0 or 1, if any are. exact: the original's output in float64, if its
+    framework computes in it.
+    max_error, mean_error, p99_error (99 % are within it): absolute. noise_ratio: the error against exact, in units
+    of the original's own (see noise_ratio); where there is exact. given_max_error: where given. snr_db: signal to
+    error in dB, 200 where they are equal.
+    equality: share of values equal to the original's, in float32 or exactly. argmax_mismatches: where the
+    original's margin between the two largest values exceeds twice its largest error in float32, else everywhere;
+    undecided: how many argmaxes are left out so. agreement: share of equal argmaxes where written;
+    agreement_above_median: of those whose margin reaches the median. divergence: the mean Kullback-Leibler
+    divergence, in nats, of the softmax of found from that of expected, where written.
+    decision_mismatches, decision_agreement: how many of the decisions differ, as equality has it, and the share of
     those that don't. Raises Refusal on another shape, NaN or infinity.
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
@@ -210,23 +268,53 @@ def compare(expected: np.ndarray, found: np.ndarray, classes: int | None = None,
                           f"{np.count_nonzero(~np.isfinite(found))} of them not finite")
     error = np.abs(found.astype(np.float64) - expected)
     power = np.square(error).sum()
+    equal = error == 0
+    if exact is not None:
+        equal |= found == exact
     row = {"max_error": float(error.max(initial=0)), "mean_error": float(error.mean()),
-           "p99_error": float(np.quantile(error, 0.99)), "equality": float((error == 0).mean()),
+           "p99_error": float(np.quantile(error, 0.99)), "equality": float(equal.mean()),
            "snr_db": float(10 * np.log10(np.square(expected.astype(np.float64)).sum() / power)) if power else 200.0}
+    if exact is not None and expected.dtype == np.float32:
+        row["noise_ratio"] = noise_ratio(expected, found, exact)
     if written is not None:
         row["given_max_error"] = float(error.max(initial=0, where=written == 0))
     if classes is not None:
         same = found.argmax(classes) == expected.argmax(classes)
-        row["argmax_mismatches"] = int((~same).sum())
         ordered = np.sort(expected, axis=classes)
         margin = ordered.take(-1, classes) - ordered.take(-2, classes)
+        decided = margin > (2 * np.abs(expected - exact).max() if exact is not None else -1)
+        row |= {"argmax_mismatches": int((~same & decided).sum()), "undecided": int((~decided).sum())}
         counted = np.ones_like(same) if written is None else written.max(axis=classes) > 0
         clear = margin[counted] >= np.median(margin[counted])
-        row |= {"agreement": float(same[counted].mean()), "agreement_above_median": float(same[counted][clear].mean())}
+        row |= {"agreement": float(same[counted].mean()), "agreement_above_median": float(same[counted][clear].mean()),
+                "divergence": float(divergence(expected, found, classes)[counted].mean())}
     if decisions is not None:
-        same = found[..., :decisions] == expected[..., :decisions]
+        same = equal[..., :decisions]
         row |= {"decision_mismatches": int((~same).sum()), "decision_agreement": float(same.mean())}
     return row
+
+
+def noise_ratio(expected: np.ndarray, found: np.ndarray, exact: np.ndarray) -> float:
+    """How much farther from the exact answer an output is than the original itself in float32, at that port on that
+    input: of the root mean square of the errors and of the largest one the larger ratio.
+
+    The original's error counts as one rounding of the exact answer at least, which any answer in float32 may have.
+    """
+    def sizes(array: np.ndarray) -> np.ndarray:
+        return np.array([np.sqrt(np.square(array).mean()), np.abs(array).max()])
+
+    own = np.maximum(sizes(expected - exact), ROUNDING * sizes(exact))
+    return float((sizes(found - exact) / np.maximum(own, np.finfo(np.float32).tiny)).max())
+
+
+def divergence(expected: np.ndarray, found: np.ndarray, axis: int) -> np.ndarray:
+    """The Kullback-Leibler divergence, in nats, of the softmax of found from that of expected, without the axis."""
+    def logarithms(logits: np.ndarray) -> np.ndarray:
+        shifted = logits.astype(np.float64) - logits.max(axis, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+    told = logarithms(expected)
+    return (np.exp(told) * (told - logarithms(found))).sum(axis)
 
 
 def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> dict[str, Any]:
@@ -235,8 +323,8 @@ def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> di
     if metric == "bytes":
         values = [size]
     else:
-        values = [row[metric] for row in measured
-                  if row["port"] == gate["port"] and row["case"] == gate.get("case", row["case"])]
+        values = [row[metric] for row in measured if metric in row
+                  and row["port"] == gate["port"] and row["case"] == gate.get("case", row["case"])]
         if not values:
             raise job.Refusal(f"no case of the reference measures the gate {gate}")
     worst = max(values) if "at_most" in gate else min(values)
@@ -253,14 +341,16 @@ def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
     yield f"# {task.recipe['title']}: {task.weights} weights against the original\n"
     for artifact in artifacts:
         yield f"## {artifact['file']}\n\n{artifact['bytes']:,} bytes\n"
-        yield "| case | port | max error | mean error | SNR, dB | agreement | above the median margin |"
+        yield "| case | port | max error | of the original's noise | SNR, dB | agreement | above the median margin |"
         yield "|---|---|---|---|---|---|---|"
         for row in artifact["measured"]:
-            agreement = row.get("agreement", row.get("decision_agreement", ""))
-            agreed = [f"{share:.4f}" if share != "" else "" for share in
-                      (agreement, row.get("agreement_above_median", ""))]
-            yield (f"| {row['case']} | {row['port']} | {row['max_error']:.2g} | {row['mean_error']:.2g} | "
-                   f"{row['snr_db']:.1f} | {' | '.join(agreed)} |")
+            case = f"{row['together']}: {row['case']}" if "together" in row else row["case"]
+            shares = (row.get("agreement", row.get("decision_agreement", row.get("loop_equality"))),
+                      row.get("agreement_above_median"))
+            agreed = ["" if share is None else f"{share:.4f}" for share in shares]
+            noise = f"{row['noise_ratio']:.2g} x" if "noise_ratio" in row else ""
+            yield (f"| {case} | {row['port']} | {row['max_error']:.2g} | {noise} | {row['snr_db']:.1f} | "
+                   f"{' | '.join(agreed)} |")
         yield ""
         for gate in artifact["gates"]:
             yield f"- gate {'passed' if gate['passed'] else 'MISSED'}: {gate['text']}"

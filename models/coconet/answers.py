@@ -7,7 +7,9 @@ import tensorflow.compat.v1 as tf
 
 from models.coconet import inputs
 from models.coconet.original import lib_tfsampling
+from scripts import float64
 from scripts.job import progress
+from scripts.reference import EXACT
 
 TEMPERATURE = 0.9
 
@@ -15,11 +17,13 @@ TEMPERATURE = 0.9
 def answers(session: tf.Session) -> Dict[str, np.ndarray]:
     """What goes in and comes out, as `<component>/<case>/<port>`, of a session with the graph of original.build."""
     arrays = {}
+    exactly = float64.answering(session, ["logits", "probabilities"])
     for case, feed in inputs.reference().items():
         progress("asking the original: denoiser, {}".format(case))
         logits, probabilities = session.run(["logits:0", "probabilities:0"], {
             "pianorolls:0": feed["pianorolls"], "masks:0": feed["masks"]})
-        for port, array in dict(feed, logits=logits, probabilities=probabilities).items():
+        exact = {port + EXACT: array for port, array in exactly(feed).items()}
+        for port, array in dict(feed, logits=logits, probabilities=probabilities, **exact).items():
             arrays["denoiser/{}/{}".format(case, port)] = array
     for case, (pitches, steps) in inputs.chains().items():
         progress("asking the original: harmonizer, {}".format(case))

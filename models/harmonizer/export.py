@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from models.harmonizer import inputs, weights
-from scripts import detour
+from scripts import detour, float64
 from scripts.freeze import function_graph
 from scripts.job import progress
+from scripts.reference import EXACT
 
 
 def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
@@ -18,11 +19,13 @@ def export(source: Path, out: Path, recipe: Dict[str, Any]) -> None:
     progress("converting the network of {:,} parameters".format(model.count_params()))
     with graph(model, recipe).as_default(), tf.compat.v1.Session() as session:
         detour.write(session, recipe["components"]["chords"], recipe, out / "chords.onnx")
+        exactly = float64.answering(session, ["logits"])
     told = {}
     for case, melody in inputs.reference().items():
         progress("asking the original: {}".format(case))
         told["chords/{}/melody".format(case)] = melody
         told["chords/{}/logits".format(case)] = model(melody, training=False).numpy()
+        told["chords/{}/logits{}".format(case, EXACT)] = exactly({"melody": melody})["logits"]
     np.savez(str(out / "reference.npz"), **told)
 
 

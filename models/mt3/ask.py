@@ -1,10 +1,10 @@
-"""What the original answers, for reference.npz (JAX and Flax).
+"""What the original answers, for reference.npz (JAX and Flax): in float32, and in float64 with the same weights.
 
 The network is upstream's (original.py). The spectrogram's original is TensorFlow, which this toolchain
 doesn't hold: its formula answers in float64, and the tests hold both against what TensorFlow computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from models.mt3 import inputs, original, spectrogram
 from models.mt3.weights import read
 from scripts.job import progress
+from scripts.reference import EXACT
 
 # What the decoder is asked about: sequences, frames, and how many tokens come before.
 QUESTIONS = {"many": (128, 16, (7,)), "one": (1, inputs.SEGMENT, (0, 5))}
@@ -26,7 +27,7 @@ def ask(source: Path, out: Path, recipe: dict[str, Any]) -> None:
     arrays, sizes = read(source, recipe["sources"]["custom"]["vocab_size"])
     answers: Answers = {}
     for name, answer in (("frontend", frontend), ("encoder", encoder), ("decoder", decoder),
-                         ("transcriber", transcriber)):
+                         ("transcriber", transcriber), ("taught", taught)):
         progress(f"asking the original: {name}")
         answers |= {f"{name}/{case}": ports for case, ports in answer(arrays, sizes).items()}
     np.savez(out / "reference.npz", **{f"{case}/{port}": np.asarray(array) for case, ports in answers.items()
@@ -38,10 +39,27 @@ def frontend(arrays: original.Arrays, sizes: original.Sizes) -> Answers:
     return {case: {"samples": samples, "mel": spectrogram.log_mel(samples)} for case, samples in feeds.items()}
 
 
+def exactly(answer: Callable[..., Any], *given: Any) -> Any:
+    """What a function of arrays returns, in dictionaries or not, where all that is float32 of the given is float64."""
+    def wide(x: Any) -> Any:
+        return np.asarray(x, np.float64) if getattr(x, "dtype", None) == np.float32 else x
+
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, answer(*jax.tree.map(wide, given)))
+
+
+def both(answer: Callable[..., Mapping[str, jax.Array]], *given: Any) -> Mapping[str, jax.Array]:
+    """What a function returns by port, in float32 and exactly."""
+    return {**answer(*given), **{port + EXACT: array for port, array in exactly(answer, *given).items()}}
+
+
 def encoder(arrays: original.Arrays, sizes: original.Sizes) -> Answers:
     feeds = {"segment": inputs.mels("segment", 2, inputs.SEGMENT), "short": inputs.mels("short", 1, 100)}
-    return {case: {"mel": mel, **heard(arrays, sizes, original.encode(arrays, sizes, mel))}
-            for case, mel in feeds.items()}
+    return {case: {"mel": mel, **both(encoder_of, arrays, sizes, mel)} for case, mel in feeds.items()}
+
+
+def encoder_of(arrays: original.Arrays, sizes: original.Sizes, mel: np.ndarray) -> dict[str, jax.Array]:
+    return heard(arrays, sizes, original.encode(arrays, sizes, mel))
 
 
 def heard(arrays: original.Arrays, sizes: original.Sizes, encoded: jax.Array) -> dict[str, jax.Array]:
@@ -62,13 +80,18 @@ def decoder(arrays: original.Arrays, sizes: original.Sizes) -> Answers:
         cross = heard(arrays, sizes, encoded)
         taught = inputs.tokens(case, batch, max(pasts) + 1, sizes["vocab_size"])
         params, cache = original.parameters(arrays, "decoder"), original.empty_cache(sizes, batch, taught.shape[1])
-        for number in range(taught.shape[1]):
-            before = kept(cache, number)
-            logits, cache = step(params, cache, jnp.asarray(taught[:, number]), encoded)
+
+        def answer(params: original.Parameters, cache: original.Parameters, tokens: np.ndarray,
+                   encoded: jax.Array, count: int) -> Mapping[str, jax.Array]:
+            logits, after = step(params, cache, tokens, encoded)
+            return {"logits": logits, **kept(after, count)}
+
+        for number, tokens in enumerate(taught.T):
             if number in pasts:
+                before = {f"past_{name}": array for name, array in kept(cache, number).items()}
                 answers[f"{case} after {number}"] = {
-                    "tokens": taught[:, number], **cross, "logits": logits,
-                    **{f"past_{name}": array for name, array in before.items()}, **kept(cache, number + 1)}
+                    "tokens": tokens, **cross, **before, **both(answer, params, cache, tokens, encoded, number + 1)}
+            _, cache = step(params, cache, tokens, encoded)
     return answers
 
 
@@ -82,8 +105,36 @@ def transcriber(arrays: original.Arrays, sizes: original.Sizes) -> Answers:
     answers: Answers = {}
     for case, batch, frames, length in (("segment", 1, inputs.SEGMENT, 64), ("several", 6, 64, 96)):
         mel = inputs.mels(f"transcriber {case}", batch, frames)
-        encoded = original.encode(arrays, sizes, mel)
-        tokens = np.asarray(original.greedy(sizes, length, length)(original.parameters(arrays, "decoder"), encoded))
-        over = np.cumsum(tokens == inputs.END, axis=1) - (tokens == inputs.END) > 0
-        answers[case] = {"mel": mel, "length": np.array(length), "tokens": np.where(over, 0, tokens).astype(np.int64)}
+        answers[case] = {"mel": mel, "length": np.array(length),
+                         **both(lambda *given: {"tokens": ended(likeliest(*given))}, arrays, sizes, mel, length)}
+    return answers
+
+
+def likeliest(arrays: original.Arrays, sizes: original.Sizes, mel: np.ndarray, length: int) -> np.ndarray:
+    """The original's greedy tokens int64 [batch, length], those after the end too."""
+    encoded = original.encode(arrays, sizes, mel)
+    tokens = original.greedy(sizes, length, length)(original.parameters(arrays, "decoder"), encoded)
+    return np.asarray(tokens).astype(np.int64)
+
+
+def after_end(tokens: np.ndarray) -> np.ndarray:
+    """Which tokens come after a row's end, bool of their shape."""
+    return np.cumsum(tokens == inputs.END, axis=1) - (tokens == inputs.END) > 0
+
+
+def ended(tokens: np.ndarray) -> np.ndarray:
+    """Greedy tokens with 0 after each row's end."""
+    return np.where(after_end(tokens), 0, tokens)
+
+
+def taught(arrays: original.Arrays, sizes: original.Sizes) -> Answers:
+    """What the original holds likely along what it writes itself, of sound and of nothing in particular."""
+    answers: Answers = {}
+    for case, mel, length in (("notes", spectrogram.log_mel(inputs.sounds("taught", 8, inputs.SEGMENT)), 64),
+                              ("noise", inputs.mels("taught noise", 6, 64), 48)):
+        tokens = likeliest(arrays, sizes, mel, length)
+        given = np.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+        answers[case] = {"mel": mel, "tokens": given, "counted": (~after_end(tokens)[..., None]).astype(np.float32),
+                         **both(lambda arrays, sizes, mel, given: {"logits": original.decode(
+                             arrays, sizes, original.encode(arrays, sizes, mel), given)}, arrays, sizes, mel, given)}
     return answers
