@@ -208,7 +208,7 @@ def greedy(sizes: Sizes, length: int, held: int) -> Callable[[Parameters, jax.Ar
     def run(params: Parameters, encoded: jax.Array) -> jax.Array:
         def write(state: tuple[Parameters, jax.Array], _: None) -> tuple[tuple[Parameters, jax.Array], jax.Array]:
             logits, cache = one(params, *state, encoded)
-            token = jnp.argmax(logits, axis=-1)
+            token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
             return (cache, token), token
 
         batch = encoded.shape[0]
