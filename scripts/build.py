@@ -39,7 +39,7 @@ STAGES = (
     Stage("optimize", "torch", ("export",), ()),
     Stage("quantize", "torch", ("optimize",), ("inputs", "kernels")),
     Stage("lite", None, ("fetch", "export"), ("lite",)),
-    Stage("compose", "torch", ("quantize", "lite", "fetch"), ("compose",)),
+    Stage("compose", "torch", ("quantize", "lite", "export", "fetch"), ("compose",)),
     Stage("verify", "torch", ("compose", "lite", "export", "ask"), ("kernels",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)

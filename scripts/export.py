@@ -2,7 +2,8 @@
 
 The model's export.py fills the folder with <component>.onnx for each component that
 the recipe says this stage makes and for each step, and, unless the stage ask did, with reference.npz:
-what was fed to the original and what it returned, as `<component>/<case>/<port>`, for composed ones too.
+what was fed to the original and what it returned, as `<component>/<case>/<port>`, for composed ones too. What the
+artifacts are to say of the source, besides what the recipe has, it may write as metadata.json, texts by key.
 """
 
 from scripts import job

@@ -12,6 +12,7 @@ def identity(task: Job, component: str, variant: str) -> Dict[str, str]:
     """The metadata by which an artifact can be told apart from any other, but for its source's hash."""
     return {
         **task.recipe.get("metadata", {}),
+        **of_source(task.inputs["export"]),
         "model": task.model,
         "component": component,
         "variant": variant,
@@ -21,6 +22,12 @@ def identity(task: Job, component: str, variant: str) -> Dict[str, str]:
         "licence": task.recipe["weights_licence"],
         "attribution": task.recipe["attribution"],
     }
+
+
+def of_source(export: Path) -> Dict[str, str]:
+    """What a model's export has told of its source, such as the architecture, where checkpoints differ in it."""
+    told = export / "metadata.json"
+    return json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
 
 
 def operators(task: Job, opsets: Iterable[Any]) -> Dict[str, str]:

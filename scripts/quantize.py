@@ -31,9 +31,18 @@ def quantize(task: job.Job) -> None:
     for component in task.exported():
         source = task.inputs["optimize"] / f"{component}.onnx"
         for variant, how in task.variants(component).items():
-            job.progress(f"{component}: {variant}, {how['about']}")
-            method = how.get("instead", {}).get(component, how["method"])
+            method = method_of(how, component, source)
+            job.progress(f"{component}: {variant}, {how['about'] if method == how['method'] else method}")
             METHODS[method](task, component, source, task.out / f"{component}-{variant}.onnx")
+
+
+def method_of(how: dict[str, Any], component: str, source: Path) -> str:
+    """By which method a variant is made of a component: one for it, or for graphs like its, or the variant's own."""
+    if "depthwise" in how and any(
+            attribute.name == "group" and attribute.i > 1 for node in graphs.load(source, weights=False).graph.node
+            if node.op_type == "Conv" for attribute in node.attribute):
+        return how["depthwise"]
+    return how.get("instead", {}).get(component, how["method"])
 
 
 def copy(task: job.Job, component: str, source: Path, target: Path) -> None:

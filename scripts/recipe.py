@@ -24,7 +24,7 @@ SCHEMA = {
     "components": {"*": {**PORTS, "stage": str, "variants?": [str], "loop_of?": [str]}},
     "together?": {"*": {**PORTS, "components": [str]}},
     "steps?": {"*": PORTS},
-    "variants": {"*": {"method": str, "instead?": {"*": str}, "about": str, "domain?": str}},
+    "variants": {"*": {"method": str, "instead?": {"*": str}, "depthwise?": str, "about": str, "domain?": str}},
     "rewrites?": {"*": str},
     "custom_ops?": {"*": {"domain": str, "about": str, "inputs": [str], "outputs": [str], "attributes?": {"*": str}}},
     "lite?": {"*": {"components": [str], "method": str, "about": str}},
@@ -138,7 +138,7 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     if unknown := [route for route in recipe.get("routes", []) if route not in ROUTES]:
         return ("routes",), f"unknown route {unknown[0]!r}; known are {', '.join(ROUTES)}"
     for name, variant in recipe["variants"].items():
-        for method in (variant["method"], *variant.get("instead", {}).values()):
+        for method in (variant["method"], *variant.get("instead", {}).values(), variant.get("depthwise", "none")):
             if method not in METHODS:
                 return ("variants", name, "method"), f"unknown method {method!r}; known are {', '.join(METHODS)}"
     for name, variant in recipe.get("lite", {}).items():

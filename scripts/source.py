@@ -1,6 +1,7 @@
 """Where a user's own checkpoint lies: the files that make it up, in whatever layout the upstream wrote them.
 
-The recipe's [sources.custom] says `files`, names in one folder or in an archive of it. Or it says
+The recipe's [sources.custom] says `files`, names in one folder, or in an archive of it; the folder may lie in another,
+or be told by one of the files, or by their prefix. Or it says
 `checkpoint = "tensorflow"`: a prefix with .index, .data-* and perhaps .meta, in a folder of checkpoints, in the
 train/ of a training run, or in an archive of either. Or it says `checkpoint = "t5x"`: a folder with a file
 `checkpoint` and a folder target.* for each large array, perhaps in a folder of checkpoints. Or it says
@@ -8,6 +9,7 @@ train/ of a training run, or in an archive of either. Or it says `checkpoint = "
 Python 3.7 and later, without any framework.
 """
 
+import glob
 import os
 import re
 import shutil
@@ -30,16 +32,10 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
     custom: the recipe's [sources.custom]. Raises Refusal where there is no such checkpoint.
     """
     if "files" in custom:
-        if checkpoint.is_file():
+        if checkpoint.is_file() and checkpoint.name not in custom["files"]:
             return [checkpoint]
-        if not checkpoint.is_dir():
-            raise Refusal("CHECKPOINT={}: expected a folder in the upstream's layout, or an archive of it, found "
-                          "none".format(checkpoint))
-        missing = [name for name in custom["files"] if not (checkpoint / name).is_file()]
-        if missing:
-            raise Refusal("CHECKPOINT={}: expected {} in this folder, missing {}".format(
-                checkpoint, ", ".join(custom["files"]), ", ".join(missing)))
-        return [checkpoint / name for name in custom["files"]]
+        folder = folder_of(checkpoint, custom["files"])
+        return [folder / name for name in custom["files"]]
     if custom["checkpoint"] == "t5x":
         folder = t5x_folder(checkpoint)
         return [folder / "checkpoint", *sorted(path for path in folder.glob("target.*/*") if path.is_file())]
@@ -49,6 +45,29 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
         refuse_others(checkpoint, custom)
         return [checkpoint]
     return tensorflow_files(prefix_of(checkpoint), custom)
+
+
+def folder_of(checkpoint: Path, names: List[str]) -> Path:
+    """The folder with files of the given names that a path means: it, the only such one in it, or where one of these
+    files lies, or those that begin as the path does. Raises Refusal where there is none, or several."""
+    if checkpoint.is_file() or (not checkpoint.exists() and any(
+            path.name in names for path in checkpoint.parent.glob(glob.escape(checkpoint.name) + ".*"))):
+        checkpoint = checkpoint.parent
+    if not checkpoint.is_dir():
+        raise Refusal("CHECKPOINT={}: expected a folder in the upstream's layout, or an archive of it, found "
+                      "none".format(checkpoint))
+    missing = [name for name in names if not (checkpoint / name).is_file()]
+    if not missing:
+        return checkpoint
+    inner = sorted({path.parent for place in ("*/", "*/*/") for path in checkpoint.glob(place + glob.escape(names[0]))
+                    if all((path.parent / name).is_file() for name in names)})
+    if len(inner) > 1:
+        raise Refusal("CHECKPOINT={}: expected one checkpoint, found {}: name one".format(
+            checkpoint, ", ".join(map(str, inner))))
+    if not inner:
+        raise Refusal("CHECKPOINT={}: expected {} in this folder, missing {}".format(
+            checkpoint, ", ".join(names), ", ".join(missing)))
+    return inner[0]
 
 
 def by_name(found: List[Path]) -> Dict[str, Path]:

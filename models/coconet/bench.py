@@ -5,9 +5,18 @@ from typing import Any, Callable, Dict
 
 import tensorflow.compat.v1 as tf
 
-from models.coconet import inputs
-from models.coconet.original import build, lib_hparams, lib_tfsampling
-from models.coconet.seeded import PREFIX
+from models.coconet import hyperparameters, inputs
+from models.coconet.original import Graph, build, lib_tfsampling
+from models.coconet.weights import load_strictly
+
+
+class Sampler(lib_tfsampling.CoconetSampleGraph):
+    """Magenta's own sampling loop, around the layers that its own code fails on, too."""
+
+    def predict(self, pianorolls: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        inside = {"pianorolls": pianorolls, "masks": masks, "lengths": tf.cast([tf.shape(pianorolls)[1]], tf.float32)}
+        with tf.variable_scope("model"):
+            return Graph(False, self.hparams, direct_inputs=inside, use_placeholders=False).logits
 
 
 def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
@@ -16,15 +25,15 @@ def original(source: Path, threads: int) -> Dict[str, Callable[[], Any]]:
     config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1)
 
     with tf.Graph().as_default() as graph:
-        build(lib_hparams.load_hparams(str(source)))
+        build(hyperparameters.read(source))
         network = tf.Session(graph=graph, config=config)
-        tf.train.Saver().restore(network, str(source / PREFIX))
+        load_strictly(network, source)
 
     with tf.Graph().as_default() as graph:
-        sampler = lib_tfsampling.CoconetSampleGraph(str(source))
+        sampler = Sampler(str(source))
         sampler.build_sample_graph()
         sampler.sess = tf.Session(graph=graph, config=config)
-        tf.train.Saver().restore(sampler.sess, str(source / PREFIX))
+        load_strictly(sampler.sess, source)
 
     denoise, harmonize = feeds["denoiser"], feeds["harmonizer"]
     return {

@@ -25,13 +25,15 @@ def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
     """
     uniform = seeded_uniform("coconet/" + name, shape)
     kind = name.rsplit("/", 1)[-1]
-    if kind == "weights":
+    if kind in ("weights", "pointwise_kernel", "kernel"):
         return uniform * np.float32(np.sqrt(3 / np.prod(shape[:-1])))
+    if kind == "depthwise_kernel":
+        return uniform * np.float32(np.sqrt(3 / np.prod(shape[:2])))
     if kind == "gamma":
         return (1 + np.float32(0.2) * uniform) * np.float32(16 if is_logits else 0.5)
     if kind == "popvariance":
         return 1 + np.float32(0.2) * uniform
-    assert kind in ("beta", "popmean"), kind
+    assert kind in ("beta", "bias", "popmean"), kind
     return np.float32(0.1) * uniform
 
 

@@ -6,8 +6,9 @@ from typing import Any, Dict
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models.coconet.export import load_strictly, read_hyperparameters
+from models.coconet import hyperparameters
 from models.coconet.original import build
+from models.coconet.weights import load_strictly
 from scripts import session
 from scripts.trace import Question
 
@@ -15,6 +16,6 @@ from scripts.trace import Question
 def trace(source: Path, recipe: Dict[str, Any], question: Question) -> Dict[str, np.ndarray]:
     """The tensors of Magenta's own graph that the export has by the same names."""
     with tf.Graph().as_default(), tf.Session() as magenta:
-        build(read_hyperparameters(source))
+        build(hyperparameters.read(source))
         load_strictly(magenta, source)
         return session.ask(magenta, question)

@@ -68,3 +68,9 @@ def sizes(shapes: Shapes) -> Tuple[int, int]:
                       "for each block, found {} layers: give the weights of this network".format(
                           len(BLOCK), len(set(found))))
     return blocks, widths.most_common(1)[0][0]
+
+
+def told(layers: List[Layer]) -> str:
+    """The architecture in words, as models/coconet/hyperparameters.py has it of the same layers in Magenta's Python."""
+    return "dilated-{}-{}, separable convolutions, {} pointwise splits in every layer of {}".format(
+        len(layers), layers[0].outputs, SPLITS, SPLIT_EVERY)

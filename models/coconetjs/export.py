@@ -1,5 +1,6 @@
 """The arrays of Coconet's edition for browsers become denoiser.onnx, without any framework's graph in between."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,19 @@ import onnx
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-from models.coconetjs.architecture import EPSILON, Layer
-from models.coconetjs.weights import read
+from models.coconetjs.architecture import EPSILON, Layer, told
+from models.coconetjs.weights import read, unread
 from scripts import graphs
 from scripts.job import progress
 
 
 def export(source: Path, out: Path, recipe: dict[str, Any]) -> None:
-    """Write denoiser.onnx. Raises Refusal on bad weights."""
+    """Write denoiser.onnx and its architecture. Raises Refusal on bad weights."""
     arrays, layers = read(source)
+    for name in unread(source, layers):
+        progress(f"passing over {name}, as magenta-js does: there it isn't added")
     progress(f"building the graph of {len(layers)} layers")
+    (out / "metadata.json").write_text(json.dumps({"architecture": told(layers)}) + "\n")
 
     def fill(op: OpBuilder, pianorolls: ir.Value, masks: ir.Value) -> tuple[ir.Value, ir.Value]:
         known = op.Sub(1.0, masks)

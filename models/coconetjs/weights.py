@@ -11,7 +11,7 @@ from scripts import tfjs
 from scripts.arrays import flaws, listed
 from scripts.job import Refusal
 
-# What training leaves besides; and a bias that tf.contrib's depthwise convolutions had and magenta-js doesn't read.
+# What training leaves besides; and biases that tf.contrib's depthwise convolutions had and magenta-js doesn't read.
 UNREAD = re.compile(r"(^|/)(Adam(_1)?|beta[12]_power|learning_rate|global_step)$")
 UNREAD_OF_SPLIT = "SeparableConv2d/biases"
 
@@ -22,17 +22,15 @@ def read(folder: Path) -> Tuple[Dict[str, np.ndarray], List[architecture.Layer]]
     Quantized ones are widened. Raises Refusal naming each array that is missing, left over, of another shape or dtype,
     or not finite.
     """
-    place = folder / tfjs.MANIFEST
-    groups = tfjs.groups(place, place.read_bytes())
+    place, groups = described(folder)
     told = {one.name: one for group in groups for one in group.weights if not UNREAD.search(one.name)}
     try:
         blocks, filters = architecture.sizes({name: one.shape for name, one in told.items()})
     except Refusal as refusal:
         raise Refusal("{}: {}".format(place, refusal)) from None
     layers = architecture.layers(blocks, filters)
-    for layer in layers:
-        if layer.splits > 1:
-            told.pop("{}/{}".format(layer.name, UNREAD_OF_SPLIT), None)
+    for name in unread(folder, layers):
+        del told[name]
     expected = {name: shape for layer in layers for name, shape in layer.shapes().items()}
     wrong = flaws({name: one.shape for name, one in told.items()}, expected)
     wrong += ["{} is {}, expected float32".format(name, one.dtype) for name, one in told.items()
@@ -48,3 +46,17 @@ def read(folder: Path) -> Tuple[Dict[str, np.ndarray], List[architecture.Layer]]
         raise Refusal("{}: expected finite numbers, and variances of 0 or more, found others in {}: fetch it "
                       "again".format(place, listed(damaged)))
     return {name: arrays[name] for name in expected}, layers
+
+
+def described(folder: Path) -> Tuple[Path, List[tfjs.Group]]:
+    """The place of a folder's manifest, and what it tells."""
+    place = folder / tfjs.MANIFEST
+    return place, tfjs.groups(place, place.read_bytes())
+
+
+def unread(folder: Path, layers: List[architecture.Layer]) -> List[str]:
+    """The arrays of a manifest that are of these layers, and that magenta-js doesn't read."""
+    _, groups = described(folder)
+    names = {one.name for group in groups for one in group.weights}
+    possible = ["{}/{}".format(layer.name, UNREAD_OF_SPLIT) for layer in layers if layer.splits > 1]
+    return [name for name in possible if name in names]

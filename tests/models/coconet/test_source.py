@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts import recipe, source
+from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
-from tests.conftest import made, refused, run
+from tests.conftest import ROOT, made, refused, run
 
 HERE = Path(__file__).resolve().parent
+CUSTOM = recipe.read(ROOT, "coconet")["sources"]["custom"]
 
 
 @pytest.fixture
@@ -79,15 +82,28 @@ def defects(tiny):
 
 @pytest.mark.parametrize(("defect", "said"), [
     ("none", ["sound"]),
-    ("renamed", ["missing model/conv1/weights", "unexpected model/conv1/kernel"]),
+    ("renamed", ["1 missing: model/conv1/weights; 1 unknown: model/conv1/kernel"]),
     ("mis-shaped", ["model/conv2/beta is [15], expected [16]"]),
-    ("not finite", ["model/conv3/gamma holds values that are not finite"]),
-    ("truncated data", ["model/conv5/weights is unreadable"]),
-    ("flipped bit", ["model/conv0/"]),
+    ("wide", ["model/conv4/beta is float64, expected float32"]),
+    ("not finite", ["1 with values that are not finite: model/conv3/gamma"]),
+    ("truncated data", ["unreadable: ", "model/conv5/weights ("]),
+    ("flipped bit", ["1 unreadable: model/conv0/"]),
     ("truncated index", ["best_model.ckpt: not a readable TensorFlow checkpoint"]),
-    ("more layers", ["missing model/conv6/"]),
-    ("another range", ["the recipe's ports don't fit"]),
+    ("more layers", ["10 missing: model/conv6/", "expected the 40 arrays of the network that its config describes"]),
+    ("separable", ["12 missing: model/conv2/separable_conv2d/depthwise_kernel", "4 unknown: model/conv2/weights"]),
+    ("without batch norm", ["6 missing: model/conv0/bias", "24 unknown: model/conv0/beta"]),
+    ("another range", ["expected max_pitch 81, as the recipe's ports have it, found 101"]),
+    ("one instrument", ["expected separate_instruments True, as the recipe's ports have it, found False"]),
     ("no config", ["is not readable as Coconet hyperparameters"]),
+    ("no number", ["expected num_filters an integer from 1 to 4096, found '16'"]),
+    ("a few layers", ["expected num_layers an integer from 4 to 999, found 3"]),
+    ("layers without end", ["expected num_layers an integer from 4 to 999, found 1000000000"]),
+    ("another kind", ["expected architecture straight or dilated, found 'unet'"]),
+    ("no switch", ["expected use_residual true or false, found 'no'"]),
+    ("a straight one, split", ["expected num_pointwise_splits 1 with architecture straight, found 4"]),
+    ("uneven splits", ["expected num_pointwise_splits a divisor of num_filters, 16, found 3"]),
+    ("no dilation", ["expected crop_piece_len an integer from 2 to 65536, found 1"]),
+    ("no epsilon", ["expected batch_norm_variance_epsilon a number from 0 up, found -1.0"]),
 ])
 def test_a_defect_is_named(defects, defect, said):
     assert all(part in defects[defect] for part in said), defects[defect]
@@ -97,13 +113,37 @@ def test_a_damaged_file_is_one_line_and_leaves_nothing(tree, checkpoint):
     data = checkpoint / "best_model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-2000])
     message = refused("coconet", f"CHECKPOINT={checkpoint}", cwd=tree)
-    assert message.startswith("error: coconet export: ") and "model/conv5/weights is unreadable" in message
+    assert message.startswith("error: coconet export: ") and " unreadable: model/conv" in message
     assert not (tree / "build/custom/coconet/export").exists()
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tree, checkpoint):
     (checkpoint / "config").unlink()
     assert "missing config" in refused("coconet", f"CHECKPOINT={checkpoint}", cwd=tree)
+
+
+@pytest.mark.parametrize("way", ["", "best_model.ckpt", "best_model.ckpt.index", "config", "..", "../.."])
+def test_a_folder_is_told_by_a_prefix_a_file_or_a_folder_around_it(tmp_path, way):
+    folder = tmp_path / "logs" / "straight-64-128_bs=20,corrupt=0.5"
+    folder.mkdir(parents=True)
+    for name in CUSTOM["files"]:
+        (folder / name).touch()
+    assert source.files((folder / way).resolve(), CUSTOM) == [folder / name for name in CUSTOM["files"]]
+
+
+@pytest.mark.parametrize(("present", "given", "said"), [
+    (["one", "two"], "", "expected one checkpoint, found {0}/one, {0}/two: name one"),
+    ([], "best_model.ckpt", "or an archive of it, found none"),
+    ([], "", "in this folder, missing config, best_model.ckpt.index, best_model.ckpt.data-00000-of-00001"),
+])
+def test_a_path_that_means_no_checkpoint_or_several_is_one_sentence(tmp_path, present, given, said):
+    for folder in present:
+        (tmp_path / folder).mkdir()
+        for name in CUSTOM["files"]:
+            (tmp_path / folder / name).touch()
+    with pytest.raises(Refusal) as refusal:
+        source.files(tmp_path / given, CUSTOM)
+    assert said.format(tmp_path) in str(refusal.value)
 
 
 def test_hyperparameters_that_magenta_does_not_know_are_refused(tree):

@@ -1,12 +1,14 @@
 """The edition for browsers: its layers are the upstream's, and every array of a manifest is accounted for."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
 
 from models.coconetjs import architecture
+from models.coconetjs.export import export
 from models.coconetjs.weights import read
 from scripts import recipe, source, tfjs
 from scripts.job import Refusal
@@ -89,6 +91,25 @@ def test_what_training_leaves_is_passed_over_and_so_is_what_magenta_js_does_not_
         "global_step": np.ones((), np.int32), LAYER + "SeparableConv2d/biases": np.ones(16, np.float32)}))
     after, _ = read(weights)
     assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_published_manifest_is_taken_and_what_is_not_read_of_it_is_said(golden, tmp_path, capsys):
+    """Its own shapes, scales and extra array, around a shard that is made up."""
+    shutil.copy(golden / "coconet/released/browser_weights_manifest.json", tmp_path / tfjs.MANIFEST)
+    stored = np.random.default_rng(0).integers(0, 256, 553_436, np.uint8)
+    (tmp_path / "group1-shard1of1").write_bytes(stored.tobytes())
+    arrays, layers = read(tmp_path)
+    assert (len(arrays), sum(array.size for array in arrays.values()), len(layers)) == (237, 553_308, 33)
+    assert max(np.abs(array).max() for array in arrays.values()) > 9e7
+    out = tmp_path / "out"
+    out.mkdir()
+    export(tmp_path, out, recipe.read(ROOT, "coconetjs"))
+    assert f"passing over {LAYER}SeparableConv2d/biases, as magenta-js does" in capsys.readouterr().out
+
+
+def test_of_a_manifest_without_more_than_is_read_nothing_is_said(weights, tmp_path, capsys):
+    export(weights, tmp_path, recipe.read(ROOT, "coconetjs"))
+    assert "passing over" not in capsys.readouterr().out
 
 
 def test_quantized_weights_are_widened(weights):
