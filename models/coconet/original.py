@@ -28,9 +28,9 @@ CONTRIB = {DEPTHWISE: "SeparableConv2d/depthwise_weights", POINTWISE: "Separable
 class Graph(lib_graph.CoconetGraph):
     """Magenta's network, those that its own code fails on too.
 
-    Without residuals it counts up what it never set. And for a layer of several pointwise products it asks tf.layers for
-    a separable convolution without filters, which contrib.layers took for a depthwise one (tf_slim has that code still,
-    layers.separable_convolution2d). The variables are named as tf.layers would.
+    Without residuals it counts up what it never set. And for a layer of several pointwise products it asks tf.layers
+    for a separable convolution without filters, which contrib.layers took for a depthwise one (tf_slim has that code
+    still, layers.separable_convolution2d). The variables are named as tf.layers would.
     """
 
     residual_counter = -1

@@ -57,6 +57,17 @@ def test_byte_weights_of_a_convolution_have_a_scale_a_filter(tmp_path):
     assert (np.abs(found - weights) <= stored["filters.scale"] / 2 * 1.0001).all() and (found[2] == 0).all()
 
 
+@pytest.mark.parametrize(("group", "method"), [(1, "static-qdq"), (2, "byte-weights")])
+def test_a_variant_has_a_method_of_its_own_for_depthwise_convolutions(tmp_path, group, method):
+    ports = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, None, None]) for name in "xy"]
+    weights = onnx.numpy_helper.from_array(np.ones((2, 2 // group, 1, 1), np.float32), "weights")
+    node = make_node("Conv", ["x", "weights"], ["y"], group=group)
+    onnx.save(make_model(make_graph([node], "g", ports[:1], ports[1:], [weights])), tmp_path / "conv.onnx")
+    how = {"method": "static-qdq", "depthwise": "byte-weights"}
+    assert quantize.method_of(how, "conv", tmp_path / "conv.onnx") == method
+    assert quantize.method_of({"method": "static-qdq"}, "conv", tmp_path / "conv.onnx") == "static-qdq"
+
+
 def test_dynamic_columns_multiply_in_8_bits_within_a_step_of_each_factor(product, tmp_path):
     path, matrix = product
     quantize.dynamic_columns(None, "product", path, tmp_path / "columns.onnx")

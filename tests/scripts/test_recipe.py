@@ -168,6 +168,7 @@ def test_a_stages_key_is_of_the_module_that_it_calls(stage, path, tmp_path, monk
     ('like = "mt3"\ntaste = 1\n', "models/piano/recipe.toml:2: unknown key 'taste'"),
     ('like = "mt3"\n[components.encoder]\nvariants = ["int2"]\n', "'int2' is none of the variants"),
     ('like = "mt3"\n[variants.int8]\ninstead = {decoder = "magic"}\n', "unknown method 'magic'"),
+    ('like = "mt3"\n[variants.int8]\ndepthwise = "magic"\n', "unknown method 'magic'"),
     ('like = "mt3"\nexporter = "nowhere"\n', "models/piano/recipe.toml:2: no toolchain 'nowhere'"),
 ])
 def test_what_is_wrong_in_a_recipe_like_another_is_named_there(tmp_path, text, said):

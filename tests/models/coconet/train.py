@@ -25,9 +25,9 @@ from models.coconet.original import lib_graph, lib_hparams
 from magenta.models.coconet import coconet_train  # isort: skip  (found only after the line above)
 
 PIECES = {"train": 4, "valid": 2, "test": 1}
-FLAGS = {"dataset": "Jsb16thSeparated", "num_filters": 16, "batch_size": 2, "crop_piece_len": 16, "num_epochs": 11,
+FLAGS = {"dataset": "Jsb16thSeparated", "num_filters": 16, "batch_size": 2, "crop_piece_len": 16, "num_epochs": 6,
          "save_model_secs": 0}
-RATE = 2**-6  # Magenta's own, for which there is no flag either, leaves narrow networks dead after a few steps
+RATE = 2**-7  # Magenta's own, for which there is no flag either, leaves narrow networks dead after a few steps
 
 
 def write_data(folder):
