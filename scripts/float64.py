@@ -38,10 +38,12 @@ def widened(graph: tf.GraphDef) -> tf.GraphDef:
     for nodes in (wide.node, *(function.node_def for function in wide.library.function)):
         for node in nodes:
             for attribute in node.attr.values():
-                if attribute.type == FLOAT:
+                kind = attribute.WhichOneof("value")
+                if kind == "type" and attribute.type == FLOAT:
                     attribute.type = DOUBLE
-                attribute.list.type[:] = [DOUBLE if kind == FLOAT else kind for kind in attribute.list.type]
-                if attribute.tensor.dtype == FLOAT:
+                elif kind == "list":
+                    attribute.list.type[:] = [DOUBLE if one == FLOAT else one for one in attribute.list.type]
+                elif kind == "tensor" and attribute.tensor.dtype == FLOAT:
                     array = tf.make_ndarray(attribute.tensor).astype(np.float64)
                     attribute.tensor.CopyFrom(tf.make_tensor_proto(array, shape=array.shape))
     return wide
