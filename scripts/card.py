@@ -57,7 +57,8 @@ def grouped(ports: list[Told]) -> list[tuple[str, Told]]:
 def gate(one: Told) -> str:
     """What was measured for a gate, and its bound."""
     bound = f"at most {one['at_most']:,}" if "at_most" in one else f"at least {one['at_least']:,}"
-    what = one["metric"].replace("_", " ") + (f" of {one['port']}" if "port" in one else "")
+    what = (f"{one['together']}: " if "together" in one else "") + one["metric"].replace("_", " ")
+    what += f" of {one['port']}" if "port" in one else ""
     return f"{what} {one['measured']:,} ({bound})"
 
 

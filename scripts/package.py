@@ -105,7 +105,8 @@ def assemble(model: str, weights: str, described: Told, out: Path) -> Told:
             "bytes": one["bytes"], "sha256": manifest.sha256(out / one["file"]),
             **({"weights_file": one["beside"][0]} if one["beside"] else {}),
             **({"vector": name, "checks": checks(described["components"][one["component"]], arrays,
-                                                 {row["port"]: row for row in one["measured"] if row["case"] == case})}
+                                                 {row["port"]: row for row in one["measured"]
+                                                  if row["case"] == case and "together" not in row})}
                if format_ == "onnx" else {}),
             "gates": [{key: rounded(value) if key == "measured" else value for key, value in gate.items()
                        if key not in ("text", "passed")} for gate in one["gates"]],

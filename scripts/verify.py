@@ -25,6 +25,15 @@ from scripts.manifest import sha256
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
 LEAST_BY_DETOUR = 90  # dB
+# What a missed gate means for who wants to use the artifact, by metric.
+LOSSY = "its rounding changes more than the recipe allows"
+MEANS = {
+    "bytes": "it is sound, but larger than the recipe promises",
+    "snr_db": LOSSY, "agreement": LOSSY, "agreement_above_median": LOSSY, "divergence": LOSSY,
+    "decision_agreement": LOSSY, "equality": LOSSY,
+    "loop_equality": "its loop isn't the one that its parts are made for: use the parts, with the loop of the player",
+}
+WRONG = "its numbers aren't the original's, so something was converted wrongly: don't use it"
 ROUNDING = 2.0 ** -24  # the largest relative error of one rounding to float32
 # Of a place or a time. Names of nodes and tensors may begin with a slash, as PyTorch writes them; texts may not.
 PLACE = r"(^|[\s\"'=:])(/(home|root|tmp|usr|src|var|opt|mnt|work|workspace|github|Users)/|[A-Z]:\\)"
@@ -339,6 +348,11 @@ def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> di
 def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
     """The lines of report.md."""
     yield f"# {task.recipe['title']}: {task.weights} weights against the original\n"
+    if missed := list(remedies(task, artifacts)):
+        yield "## What was missed, and what you can do\n"
+        yield from missed
+        yield (f"\nTo report it, send this file with {task.inputs['compose'].with_name('fetch')}/manifest.json, which tells "
+               "your weights by their hashes and holds nothing of them.\n")
     for artifact in artifacts:
         yield f"## {artifact['file']}\n\n{artifact['bytes']:,} bytes\n"
         yield "| case | port | max error | of the original's noise | SNR, dB | agreement | above the median margin |"
@@ -355,6 +369,23 @@ def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
         for gate in artifact["gates"]:
             yield f"- gate {'passed' if gate['passed'] else 'MISSED'}: {gate['text']}"
         yield ""
+
+
+def remedies(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
+    """Of each gate that an artifact missed what that means, and which of its component's artifacts passed theirs."""
+    methods = {name: one["method"] for table in ("lite", "variants") for name, one in task.recipe.get(table, {}).items()}
+    sound = [one for one in artifacts if all(gate["passed"] for gate in one["gates"])]
+    for artifact in artifacts:
+        others = [one["file"] for one in sound if one["component"] == artifact["component"]]
+        instead = (f"{', '.join(others)} in {task.inputs['compose']} passed every gate: use "
+                   f"{'one of them' if len(others) > 1 else 'it'} instead" if others
+                   else "no other variant of it passed every gate either")
+        for gate in artifact["gates"]:
+            if not gate["passed"]:
+                means = MEANS.get(gate["metric"], WRONG)
+                if means == LOSSY and methods[artifact["variant"]] == "none":
+                    means = WRONG
+                yield f"- {artifact['file']}: {gate['text']}. That is: {means}; {instead}."
 
 
 if __name__ == "__main__":

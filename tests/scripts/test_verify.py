@@ -201,6 +201,56 @@ def test_not_a_number_is_caught():
         verify.compare(np.zeros(3), np.array([0, np.nan, 0]), None)
 
 
+NOISE = np.random.default_rng(0)
+EXACTLY = NOISE.normal(size=(4, 50, 10))  # what an original returns in float64: rows of ten classes
+ROUNDED = EXACTLY.astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e5])
+def test_the_noise_ratio_is_of_the_originals_own_error_whatever_the_scale(scale):
+    """Its own rounding is 1; ten times as much error 10; a scale that is 1 % off tens of thousands."""
+    exact = EXACTLY * scale
+    own = (exact + 1e-6 * scale * NOISE.normal(size=exact.shape)).astype(np.float32)
+    worse = (exact + 1e-5 * scale * NOISE.normal(size=exact.shape)).astype(np.float32)
+    ratios = [verify.compare(own, found, exact=exact)["noise_ratio"]
+              for found in (own, worse, (exact * 1.01).astype(np.float32))]
+    assert ratios[0] == 1 and 8 < ratios[1] < 14 and ratios[2] > 5000
+
+
+def test_an_original_without_any_error_allows_one_rounding():
+    assert verify.compare(ROUNDED, np.nextafter(ROUNDED, np.float32(9)), exact=ROUNDED.astype(float))["noise_ratio"] < 4
+
+
+def test_an_argmax_counts_where_its_lead_exceeds_the_originals_noise():
+    exact = EXACTLY.copy()
+    order = np.sort(exact, axis=2)
+    winner, second = exact.argmax(2), exact.argsort(2)[..., -2]
+    tie = (0, 0)
+    exact[0, 0, winner[tie]] = exact[0, 0, second[tie]] + 1e-7
+    own = (exact + 1e-6 * NOISE.normal(size=exact.shape)).astype(np.float32)
+    assert order[1, 0, -1] - order[1, 0, -2] > 1e-3
+    found = own.copy()
+    found[0, 0, second[tie]] = found[0, 0].max() + 1e-6
+    row = verify.compare(own, found, 2, exact=exact)
+    assert (row["argmax_mismatches"], row["undecided"]) == (0, 1)
+    found[1, 0, second[1, 0]] = found[1, 0].max() + 1e-6
+    assert verify.compare(own, found, 2, exact=exact)["argmax_mismatches"] == 1
+
+
+def test_a_decision_may_be_either_of_the_originals():
+    own, exact = np.array([3, 5, 7]), np.array([3, 6, 7])
+    assert verify.compare(own, exact, exact=exact)["equality"] == 1
+    assert verify.compare(own, np.array([3, 4, 7]), exact=exact)["equality"] == pytest.approx(2 / 3)
+
+
+def test_the_divergence_is_of_distributions():
+    """Nothing where all logits are higher by as much; ln 2 where half of what was likely is gone."""
+    logits = np.log(np.array([[0.5, 0.5, 1e-30]], np.float32))
+    assert verify.compare(logits, logits + 3, 1)["divergence"] == pytest.approx(0, abs=1e-6)
+    sure = np.log(np.array([[1, 1e-30, 1e-30]], np.float32))
+    assert verify.compare(sure, logits, 1)["divergence"] == pytest.approx(np.log(2), rel=1e-5)
+
+
 def test_a_gate_that_measures_nothing_is_refused():
     gate = {"component": "denoiser", "port": "logits", "metric": "snr_db", "case": "absent", "at_least": 1}
     with pytest.raises(job.Refusal, match="no case of the reference measures"):
