@@ -1,4 +1,4 @@
-"""A TensorFlow 1 session's graph once more, in float64: what the original computes but for its rounding (Python 3.7)."""
+"""A TensorFlow 1 session's graph once more, in float64: its results but for rounding (Python 3.7)."""
 
 from typing import Callable, Dict, Sequence
 

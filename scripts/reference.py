@@ -1,7 +1,7 @@
 """reference.npz: what was fed to the original and what it returned, as `<component>/<case>/<port>` (Python 3.7+).
 
-Where its framework computes in float64 too, `<component>/<case>/<port>.exact` is what the original returns there, of the
-same inputs and weights: how far the original itself is from that in float32 is the noise that bounds are relative to.
+Where its framework computes in float64 too, `<component>/<case>/<port>.exact` is what the original returns there, of
+the same inputs and weights: how far the original in float32 is from that is the noise that bounds are relative to.
 """
 
 from pathlib import Path

@@ -230,7 +230,8 @@ def measure(described: dict[str, Any], cases: reference.Cases, answers: Callable
     """Compare each output of every case with the original's: one row a case and port.
 
     looped: makes the function that does what a composed graph does, its loop in Python around the variant's own parts;
-    loop_equality is the share of values that are equal to its. Raises Refusal where the cases don't run every symbolic axis at two sizes or more.
+    loop_equality is the share of values that are equal to its. Raises Refusal where the cases don't run every symbolic
+    axis at two sizes or more.
     """
     sizes: dict[str, set[int]] = {}
     rows = []
@@ -351,8 +352,8 @@ def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
     if missed := list(remedies(task, artifacts)):
         yield "## What was missed, and what you can do\n"
         yield from missed
-        yield (f"\nTo report it, send this file with {task.inputs['compose'].with_name('fetch')}/manifest.json, which tells "
-               "your weights by their hashes and holds nothing of them.\n")
+        yield (f"\nTo report it, send this file with {task.inputs['compose'].with_name('fetch')}/manifest.json, which "
+               "tells your weights by their hashes and holds nothing of them.\n")
     for artifact in artifacts:
         yield f"## {artifact['file']}\n\n{artifact['bytes']:,} bytes\n"
         yield "| case | port | max error | of the original's noise | SNR, dB | agreement | above the median margin |"
@@ -373,7 +374,8 @@ def report(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
 
 def remedies(task: job.Job, artifacts: list[dict[str, Any]]) -> Iterator[str]:
     """Of each gate that an artifact missed what that means, and which of its component's artifacts passed theirs."""
-    methods = {name: one["method"] for table in ("lite", "variants") for name, one in task.recipe.get(table, {}).items()}
+    tables = [task.recipe.get(table, {}) for table in ("lite", "variants")]
+    methods = {name: one["method"] for table in tables for name, one in table.items()}
     sound = [one for one in artifacts if all(gate["passed"] for gate in one["gates"])]
     for artifact in artifacts:
         others = [one["file"] for one in sound if one["component"] == artifact["component"]]

@@ -11,14 +11,15 @@ import numpy as np
 from flax.core import FrozenDict
 
 from models.mt3 import inputs
-from models.mt3.original import EPSILON, Encoder, Parameters, Sizes, greedy, parameters, sinusoids
+from models.mt3.original import EPSILON, Encoder, Parameters, Sizes, beam, greedy, parameters, sinusoids
 from models.mt3.weights import read
-
-HELD = 1024  # tokens that upstream's cache has room for (TASK_FEATURE_LENGTHS in its gin files)
 
 
 def original(source: Path, threads: int) -> dict[str, Callable[[], Any]]:
-    """A call for each work of inputs.bench, by work and contestant; all tokens are decoded, come an end or not."""
+    """A call for each work of inputs.bench, by work and contestant.
+
+    Of a given number all tokens are decoded, come an end or not; sound is written down as upstream does, by its beam.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # JAX asks nothing else
     arrays, sizes = read(source)
@@ -35,9 +36,11 @@ def original(source: Path, threads: int) -> dict[str, Callable[[], Any]]:
     for work, feed in inputs.bench().items():
         if work == "encoder":
             calls[f"{work}/original"] = call(feed["mel"], None)
+        elif work in inputs.TRAINED:
+            calls[f"{work}/original"] = call(feed["mel"], beam(sizes, inputs.MOST))
         elif work.startswith("transcriber"):
             length = int(feed["length"])
-            calls[f"{work}/original"] = call(feed["mel"], greedy(sizes, length, HELD))
+            calls[f"{work}/original"] = call(feed["mel"], greedy(sizes, length, inputs.MOST))
             calls[f"{work}/lean JAX"] = call(feed["mel"], lean(sizes, length))
     return calls
 

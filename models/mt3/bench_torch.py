@@ -20,6 +20,6 @@ def rivals(source: Path, threads: int) -> dict[str, Callable[[], Any]]:
         mel = torch.from_numpy(feed["mel"]) if "mel" in feed else None
         if work == "encoder":
             calls[f"{work}/PyTorch"] = lambda mel=mel: network.encode(mel)
-        elif work.startswith("transcriber"):
+        elif work.startswith("transcriber") and work not in inputs.TRAINED:
             calls[f"{work}/PyTorch"] = lambda mel=mel, length=int(feed["length"]): network.generate(mel, length)
     return calls

@@ -18,7 +18,7 @@ from onnxruntime import InferenceSession
 from tqdm import tqdm
 
 from models.mt3 import decode, midi
-from models.mt3.inputs import DEPTH, HEAD_DIM, HEADS, HOP, LAYERS, RATE
+from models.mt3.inputs import DEPTH, HEAD_DIM, HEADS, HOP, LAYERS, MOST, RATE
 from models.mt3.notes import Segment, Transcription, transcribe
 from models.mt3.vocabulary import CONFIGURATIONS
 from scripts import audio, command
@@ -27,7 +27,6 @@ from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, l
 
 OUT = (".mid", ".midi", ".png")
 DECODINGS = ("beam", "greedy")
-TOKENS = 1024  # the most that a segment can say
 BATCH = 8  # segments decoded together
 STATES = [f"{part}_{layer}" for part in ("keys", "values") for layer in range(LAYERS)]
 
@@ -49,7 +48,7 @@ class Transcriber:
         self.decoding = decoding
 
     def transcribe(self, sound: Iterable[np.ndarray], heard: Callable[[float], None] = lambda seconds: None,
-                   tokens: int = TOKENS) -> Transcription:
+                   tokens: int = MOST) -> Transcription:
         """The notes of a recording.
 
         sound: float32 pieces of any length at 16 kHz, -1 to 1. heard: is told the seconds of each batch of

@@ -1,4 +1,4 @@
-"""What artifacts of one variant do together, for the stage verify: sessions of ONNX Runtime by component, arrays by port."""
+"""What artifacts of one variant do together, for the stage verify: sessions by component, arrays by port."""
 
 from collections.abc import Mapping
 

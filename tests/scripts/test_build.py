@@ -378,10 +378,11 @@ def test_a_missed_gate_is_told_with_all_that_was_measured(workshop):
     assert "all that was measured is in build/tiny/coconet/missed.md" in done.stderr
     told = (tree / "build/tiny/coconet/missed.md").read_text()
     assert "gate MISSED: snr_db" in told
-    assert "its rounding changes more than the recipe allows; coconet-denoiser-fp32.onnx, coconet-denoiser-fp16.onnx in " \
-        "build/tiny/coconet/compose passed every gate: use one of them instead" in told
+    assert ("its rounding changes more than the recipe allows; coconet-denoiser-fp32.onnx, coconet-denoiser-fp16.onnx "
+            "in build/tiny/coconet/compose passed every gate: use one of them instead") in told
     assert (tree / "build/tiny/coconet/compose/coconet-denoiser-fp16.onnx").is_file()
-    assert "build/tiny/coconet/fetch/manifest.json" in told and (tree / "build/tiny/coconet/fetch/manifest.json").is_file()
+    manifest = "build/tiny/coconet/fetch/manifest.json"
+    assert manifest in told and (tree / manifest).is_file()
 
 
 def test_a_real_stage_that_is_killed_or_interrupted_leaves_nothing(workshop):

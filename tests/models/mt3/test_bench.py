@@ -2,6 +2,7 @@
 
 import json
 
+from models.mt3 import inputs
 from tests.conftest import run
 from tests.models.mt3.conftest import HERE
 
@@ -26,3 +27,15 @@ def test_every_side_has_every_work(cast):
     for work in ("transcriber, 200 tokens", "transcriber, 800 tokens", "transcriber, 8 x 100 tokens"):
         assert sorted(names[work]) == ["PyTorch", "fp16", "fp32", "int8", "lean JAX", "original"]
     assert sorted(names["encoder"]) == ["PyTorch", "fp16", "fp32", "int8", "original"]
+    assert not set(inputs.TRAINED) & names.keys()
+
+
+def test_trained_weights_write_sound_down_too(cast, tmp_path):
+    """Where segments end, which untrained ones don't."""
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/mt3").symlink_to(cast.parent)
+    done = run("scripts/in", "torch", "python", "-m", "scripts.contestant", "onnx", "mt3", "mt3",
+               tmp_path / "custom/mt3", "1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[0])
+    assert {f"{work}/{variant}" for work in inputs.TRAINED for variant in ("fp32", "fp16", "int8")} <= set(told)

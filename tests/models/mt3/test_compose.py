@@ -67,7 +67,7 @@ def test_the_bench_writes_all_its_tokens(full_cast):
     for variant in ("fp32", "int8"):
         transcriber = session(full_cast, "transcriber", variant)
         for work, feed in inputs.bench().items():
-            if work.startswith("transcriber"):
+            if work.startswith("transcriber") and work not in inputs.TRAINED:
                 [tokens] = transcriber.run(None, feed)
                 assert (tokens[:, -1] != 0).any(), work
 
