@@ -44,7 +44,8 @@ CHECKPOINTS = ("tensorflow", "t5x", "tfjs")
 EITHER = {"files", "checkpoint"}  # one of them tells how a user's own checkpoint lies
 ARGMAX_METRICS = ("argmax_mismatches", "agreement", "agreement_above_median", "divergence")
 DECISION_METRICS = ("decision_mismatches", "decision_agreement")
-METRICS = ("bytes", "max_error", "mean_error", "p99_error", "noise_ratio", "snr_db", "equality", "loop_equality",
+SIZES = ("bytes", "size_share")  # of an artifact, whatever its ports
+METRICS = (*SIZES, "max_error", "mean_error", "p99_error", "noise_ratio", "snr_db", "equality", "loop_equality",
            "given_max_error", *ARGMAX_METRICS, *DECISION_METRICS)
 Where = tuple[str | int, ...]
 
@@ -194,7 +195,11 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
                 return (*where, key), f"unknown {key} {gate[key]!r}; known are {', '.join(known)}"
         if ("at_most" in gate) == ("at_least" in gate):
             return where, "a gate needs at_most or at_least, one of them"
-        if gate["metric"] != "bytes":
+        if gate["metric"] == "size_share" and (gate.get("format", "onnx") != "onnx" or any(
+                "fp32" not in part.get("variants", recipe["variants"]) for name, part in recipe["components"].items()
+                if gate.get("component", name) == name)):
+            return (*where, "metric"), "size_share needs the format onnx, and a variant fp32 to be a share of"
+        if gate["metric"] not in SIZES:
             if "component" not in gate:
                 return where, f"a gate on {gate['metric']} needs a component"
             ports = {port["name"]: port for port in judged[gate["component"]]["outputs"]}

@@ -11,6 +11,7 @@ which names artifact, number and bound.
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ LEAST_BY_DETOUR = 90  # dB
 # What a missed gate means for who wants to use the artifact, by metric.
 LOSSY = "its rounding changes more than the recipe allows"
 MEANS = {
-    "bytes": "it is sound, but larger than the recipe promises",
+    **dict.fromkeys(("bytes", "size_share"), "it is sound, but larger than the recipe promises"),
     "snr_db": LOSSY, "agreement": LOSSY, "agreement_above_median": LOSSY, "divergence": LOSSY,
     "decision_agreement": LOSSY, "equality": LOSSY,
     "loop_equality": "its loop isn't the one that its parts are made for: use the parts, with the loop of the player",
@@ -45,6 +46,7 @@ IN_TEXTS = re.compile(rf"{PLACE}|{TIME}|(^|[\s\"'=:])/[\w.-]+/")
 def verify(task: job.Job) -> None:
     cases = reference.read(task.inputs.get("ask", task.inputs["export"]) / "reference.npz")
     artifacts, failures = [], []
+    whole: dict[str, int] = {}  # bytes of the numbers of each component in fp32
     for component, variant, suffix in shipped(task.recipe):
         path = artifact(task, component, variant, suffix)
         job.progress(f"verifying {path.name}")
@@ -69,7 +71,15 @@ def verify(task: job.Job) -> None:
         if found:
             continue
         size = sum(file.stat().st_size for file in files)
-        gates = [judge(gate, measured, size) for gate in gates_of(task, component, variant, suffix)]
+        sizes: dict[str, float] = {"bytes": size}
+        if suffix == "onnx":
+            own = numbers(graphs.load(path, weights=False))
+            if variant == "fp32":
+                whole[component] = own
+            if component in whole:  # else what is wrong with fp32 is told already
+                sizes["size_share"] = own / whole[component]
+        gates = [judge(gate, measured, sizes) for gate in gates_of(task, component, variant, suffix)
+                 if gate["metric"] in sizes or "port" in gate]
         failures += [f"{path.name}: {gate['text']}" for gate in gates if not gate["passed"]]
         artifacts.append({"file": path.name, "beside": [file.name for file in files[1:]], "component": component,
                           "variant": variant, "bytes": size, "measured": measured, "gates": gates})
@@ -82,7 +92,8 @@ def verify(task: job.Job) -> None:
             job.progress(f"verifying {name}, {variant}")
             answers = functools.partial(by_loop, task, name, variant, part["components"])
             measured = measure(part, cases[name], answers)
-            gates = [judge(gate, measured, 0) | {"together": name} for gate in gates_of(task, name, variant, "onnx")]
+            gates = [judge(gate, measured, {}) | {"together": name} for gate in gates_of(task, name, variant, "onnx")
+                     if "port" in gate]
             failures += [f"{' with '.join(one['file'] for one in parts)}: {gate['text']}"
                          for gate in gates if not gate["passed"]]
             for one in parts:
@@ -146,9 +157,9 @@ def detour_text(snr: float) -> str:
 
 
 def shipped(recipe: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Component, variant and file suffix of every artifact that a recipe makes."""
+    """Component, variant and file suffix of every artifact that a recipe makes, fp32 first."""
     for component in recipe["components"]:
-        for variant in job.variants_of(recipe, component):
+        for variant in sorted(job.variants_of(recipe, component), key=lambda name: name != "fp32"):
             yield component, variant, "onnx"
         for variant, how in recipe.get("lite", {}).items():
             if component in how["components"]:
@@ -327,11 +338,20 @@ def divergence(expected: np.ndarray, found: np.ndarray, axis: int) -> np.ndarray
     return (np.exp(told) * (told - logarithms(found))).sum(axis)
 
 
-def judge(gate: dict[str, Any], measured: list[dict[str, Any]], size: int) -> dict[str, Any]:
-    """Hold a gate of the recipe against what was measured; the worst case counts."""
+def numbers(model: onnx.ModelProto) -> int:
+    """Bytes of the weights in a graph and beside it, which alone follow a network's width and its variant."""
+    return sum(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+               for tensor in graphs.arrays(model))
+
+
+def judge(gate: dict[str, Any], measured: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, Any]:
+    """Hold a gate of the recipe against what was measured; the worst case counts.
+
+    sizes: of the artifact, by metric: bytes, and size_share, that of its weights of those in fp32.
+    """
     metric = gate["metric"]
-    if metric == "bytes":
-        values = [size]
+    if metric in sizes:
+        values = [sizes[metric]]
     else:
         values = [row[metric] for row in measured if metric in row
                   and row["port"] == gate["port"] and row["case"] == gate.get("case", row["case"])]

@@ -55,10 +55,14 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path_factory, key, data):
     ('shape = ["passes", 2,', 'shape = ["passes", 2.5,', "a shape holds names and positive integers"),
     ("classes = 2", "classes = 9", "9 is no axis"),
     ('written_where = "masks"', 'written_where = "mask"', "'mask' is no input of denoiser"),
-    ('metric = "max_error"', 'metric = "agreement"', "agreement needs classes on the port probabilities"),
+    ('metric = "noise_ratio"', 'metric = "agreement"', "agreement needs classes on the port probabilities"),
     ('dtype = "int64"', 'dtype = "int65"', "unknown dtype 'int65'"),
-    ("at_most = 1e-5", "", "a gate needs at_most or at_least"),
+    ("at_most = 6", "", "a gate needs at_most or at_least"),
     ('port = "probabilities"\nmetric', 'port = "nothing"\nmetric', "'nothing' is no output of denoiser"),
+    ('loop_of = ["denoiser"]', 'loop_of = ["decoder"]', "'decoder' is none of the components"),
+    ('loop_of = ["denoiser"]', "", "loop_equality needs loop_of at harmonizer"),
+    ('loop_of = ["denoiser"]', 'loop_of = ["denoiser"]\nvariants = ["fp16", "int8"]',
+     "size_share needs the format onnx, and a variant fp32"),
 ])
 def test_a_wrong_value_is_named(tmp_path, old, new, named):
     assert old in TEXT

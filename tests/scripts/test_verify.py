@@ -1,6 +1,7 @@
 """Every gate is closed: a planted defect is caught, by the sentence that belongs to it."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_changed_weight_is_caught(task):
         array = onnx.numpy_helper.to_array(tensor).copy()
         array.flat[0] += 0.01
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    assert "max_error of probabilities" in plant(task, change)
+    assert "noise_ratio of probabilities" in plant(task, change)
 
 
 def test_coarser_weights_are_caught(task):
@@ -87,7 +88,36 @@ def test_a_loop_that_stops_early_is_caught(task, variant):
         loop = next(node for node in model.graph.node if node.op_type == "Loop")
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "once"))
         loop.input[0] = "once"
-    assert "agreement of harmonized" in plant(task, change, f"coconet-harmonizer-{variant}.onnx")
+    assert "loop_equality of harmonized" in plant(task, change, f"coconet-harmonizer-{variant}.onnx")
+
+
+def test_a_loop_with_another_schedule_is_caught(task):
+    """That ends with nine of ten notes rewritten in each step."""
+    def change(model):
+        for tensor in model.graph.initializer:
+            if not tensor.dims and onnx.numpy_helper.to_array(tensor) == np.float32(0.1):
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(0.9, np.float32), tensor.name))
+    assert "loop_equality of harmonized" in plant(task, change, "coconet-harmonizer-int8.onnx")
+
+
+def test_weights_that_are_kept_in_fp32_too_are_caught(task):
+    def change(model):
+        whole = onnx.load(task.inputs["compose"] / "coconet-denoiser-fp32.onnx").graph.initializer
+        for tensor in whole:
+            tensor.name += " once more"
+            model.graph.initializer.append(tensor)
+    assert re.search(r"size_share: 1\.\d+, must be at most 0\.45", plant(task, change, "coconet-denoiser-int8.onnx"))
+
+
+@pytest.mark.parametrize("wider", [1, 40])
+def test_the_share_of_a_size_is_of_weights_whatever_the_network(wider):
+    """Half in float16, wherever they lie; names and nodes don't count."""
+    def graph(dtype):
+        tensors = [onnx.numpy_helper.from_array(np.zeros((3, 5 * wider), dtype), name) for name in ("one", "two")]
+        body = onnx.helper.make_graph([], "body", [], [], tensors[1:])
+        node = onnx.helper.make_node("If", ["is"], ["it"], "a name", then_branch=body, else_branch=body)
+        return onnx.helper.make_model(onnx.helper.make_graph([node], "graph", [], [], tensors[:1]))
+    assert verify.numbers(graph(np.float32)) == 3 * 3 * 5 * wider * 4 == 2 * verify.numbers(graph(np.float16))
 
 
 def test_a_renamed_input_is_caught(task):
@@ -189,7 +219,7 @@ def test_each_failing_artifact_is_named(task):
     path = task.inputs["compose"] / "coconet-denoiser-fp32.onnx"
     path.write_bytes(path.read_bytes()[:-100])
     worse = task.recipe["gates"]
-    next(gate for gate in worse if gate["metric"] == "bytes" and gate["variant"] == "int8")["at_most"] = 100
+    worse.append({"variant": "int8", "metric": "bytes", "at_most": 100})
     with pytest.raises(job.Refusal) as refusal:
         verify.verify(task)
     for name in ("coconet-denoiser-fp32", "coconet-denoiser-int8", "coconet-harmonizer-int8"):
@@ -254,13 +284,13 @@ def test_the_divergence_is_of_distributions():
 def test_a_gate_that_measures_nothing_is_refused():
     gate = {"component": "denoiser", "port": "logits", "metric": "snr_db", "case": "absent", "at_least": 1}
     with pytest.raises(job.Refusal, match="no case of the reference measures"):
-        verify.judge(gate, [{"case": "made", "port": "logits", "snr_db": 2.0}], 0)
+        verify.judge(gate, [{"case": "made", "port": "logits", "snr_db": 2.0}], {})
 
 
 def test_the_worst_case_decides_a_gate():
     rows = [{"case": case, "port": "logits", "snr_db": value} for case, value in (("one", 50.0), ("two", 20.0))]
     gate = {"port": "logits", "metric": "snr_db", "at_least": 30}
-    assert not verify.judge(gate, rows, 0)["passed"]
+    assert not verify.judge(gate, rows, {})["passed"]
 
 
 def test_metadata_tells_what_an_artifact_is(tiny):
