@@ -6,6 +6,7 @@ those of every version of every compressor, and random weights don't compress.
 """
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,30 +16,40 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from models.mt3.inputs import END
 from models.mt3.weights import Sizes, expected
 from scripts.seeded import seeded_uniform
 
 STEP = 1000
+STATISTICS = json.loads(Path(__file__).with_name("statistics.json").read_text(encoding="utf-8"))
 NDARRAY, SCALAR = 1, 3  # Flax's msgpack extensions
 MOST_STORED = 65535  # bytes of a stored block (RFC 1951, 3.2.4)
 
 
 def weight(name: str, shape: Sequence[int]) -> np.ndarray:
-    """The stand-in value, float32, of the array with the given name.
+    """The stand-in value, float32, of the array with the given name: uniform, of the mean and the deviation that the
+    authors' array has.
 
-    Scaled by fan-in; the tokens weigh as much as the positions that are added to them, and the token that ends a
-    sequence is likelier than others, so that sequences depend on their tokens and some of them end.
+    Half of an attention's heads take away what the other half adds, so that only where they look counts: what random
+    heads see is much the same everywhere, and would drown the tokens.
     """
-    uniform = seeded_uniform("mt3/" + name, shape)
-    if name.endswith("/scale"):
-        return 1 + np.float32(0.2) * uniform
-    if name.endswith("/embedding"):
-        return uniform
-    kernel = uniform * np.float32(np.sqrt(3 / shape[0]))
-    if name == "decoder/logits_dense/kernel":
-        kernel[:, END] *= np.float32(1.5)
-    return kernel
+    mean, deviation = statistics(name, shape)
+    array = np.float32(mean) + np.float32(deviation * np.sqrt(3)) * seeded_uniform("mt3/" + name, shape)
+    part, half = name.split("/")[-2], np.array(shape) // 2
+    if part == "value":
+        array[:, half[1]:] = array[:, :half[1]]
+    elif part == "out":
+        array[half[0]:] = np.float32(2 * mean) - array[:half[0]]
+    return array
+
+
+def statistics(name: str, shape: Sequence[int]) -> tuple[float, float]:
+    """The mean and the standard deviation of an array: those of the authors' of its name, in one of their layers."""
+    sizes, arrays = STATISTICS["sizes"], STATISTICS["arrays"]
+    known = re.sub(r"(?<=/layers_)\d+", lambda number: str(int(number[0]) % sizes["num_encoder_layers"]), name)
+    mean, deviation = arrays[known]
+    if name.endswith("/kernel"):
+        deviation *= np.sqrt(expected(sizes)[known][0] / shape[0])
+    return mean, deviation
 
 
 def write(folder: Path, sizes: Sizes, value: Callable[[str, Sequence[int]], np.ndarray] = weight) -> None:

@@ -67,6 +67,38 @@ def test_a_seeded_source_is_read_back(checkpoint):
     assert all(np.array_equal(array, seeded.weight(name, array.shape)) for name, array in arrays.items())
 
 
+def test_the_table_of_statistics_is_the_authors(golden):
+    arrays, sizes = weights.read(golden / "mt3/released")
+    assert seeded.STATISTICS["sizes"] == sizes and seeded.STATISTICS["arrays"].keys() == arrays.keys()
+    for name, told in seeded.STATISTICS["arrays"].items():
+        found = [arrays[name].mean(dtype=np.float64), arrays[name].std(dtype=np.float64)]
+        np.testing.assert_allclose(told, found, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("sizes", [REAL, {**REAL, "vocab_size": 1664}], ids=["mt3", "ismir2021"])
+def test_seeded_arrays_have_the_authors_mean_and_deviation(sizes):
+    """Within what so many draws leave to chance."""
+    for name, shape in weights.expected(sizes).items():
+        mean, deviation = seeded.STATISTICS["arrays"][name]
+        array = seeded.weight(name, shape).astype(np.float64)
+        chance = 5 * deviation / np.sqrt(array.size)
+        assert abs(array.mean() - mean) < chance and abs(array.std() - deviation) < chance, name
+
+
+def test_kernels_of_fewer_inputs_are_larger_so_that_products_are_as_large():
+    for name, inputs, sizes in ((QUERY, 512, TINY), ("decoder/layers_1/mlp/wo/kernel", 1024, TINY),
+                                ("decoder/layers_1/self_attention/out/kernel", 384, TINY)):
+        shape = weights.expected(sizes)[name]
+        _, deviation = seeded.STATISTICS["arrays"][name]
+        assert seeded.weight(name, shape).std() == pytest.approx(deviation * np.sqrt(inputs / shape[0]), rel=0.06)
+
+
+def test_layers_that_the_authors_do_not_have_are_like_those_they_have():
+    scale = "encoder/layers_{}/pre_mlp_layer_norm/scale"
+    ninth, first = (seeded.statistics(scale.format(number), (512,)) for number in (8, 0))
+    assert ninth == first != seeded.statistics(scale.format(1), (512,))
+
+
 def test_a_seeded_source_lies_as_the_released_ones_do(checkpoint):
     """Norm scales inside, the rest in folders."""
     inside = [name for name in weights.expected(TINY) if not (checkpoint / seeded.place(name)).is_dir()]
