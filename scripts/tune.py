@@ -2,9 +2,11 @@
 
 Times of notes are in sixteenths from the file's start, pitches are MIDI numbers (60 is C4).
 Notes come from every track and channel but the drums'. They are rounded to the grid of
-sixteenths by ticks; tempo doesn't matter for it and is only kept. Where notes overlap, the
-highest is the melody. A melody beyond a model's pitches is moved by whole octaves, as few
-as bring all of it inside. Each of these is told in Tune.remarks. Dynamics aren't kept.
+sixteenths by ticks; tempo doesn't matter for it and is only kept. A note held a little into the
+next, as a slur is played, ends where that begins. Of notes that begin together the highest is the
+melody; a lower one that begins under a higher one is left out. A melody beyond a model's pitches is
+moved by whole octaves, as few as bring all of it inside. Each of these is told in Tune.remarks, with
+how many notes it changes. Dynamics aren't kept.
 """
 
 import itertools
@@ -85,21 +87,26 @@ def read_tune(path: Path, pitches: range, example: str) -> Tune:
     finer = 4 // math.gcd(file.ticks_per_beat, 4)
     sixteenth = file.ticks_per_beat * finer // 4
     tracks = [list(timed(track, finer)) for track in file.tracks]
-    spans = [note for track in tracks for note in sounding(track)]
-    if not spans:
+    channels = [notes for track in tracks for notes in sounding(track)]
+    if not channels:
         raise Refusal(f"{path}: expected a melody, found no notes (drums don't count): give a file with notes")
-
+    spans = [note for notes in channels for note in detached(notes, sixteenth)]
     rounded = [Note(nearest(note.start, sixteenth), nearest(note.end, sixteenth), note.pitch) for note in spans]
+    held = sum(nearest(note.end, sixteenth) > one.end
+               for note, one in zip((note for notes in channels for note in notes), rounded))
     last_tick = max(track[-1][0] for track in tracks if track)
     length = max(-(-last_tick // sixteenth), *(max(note.end, note.start + 1) for note in rounded))
     if length > LONGEST:
         raise Refusal(f"{path}: expected at most {LONGEST} sixteenths, found {length}: split it into shorter files")
-    notes, overlapped = highest(rounded, length)
+    notes, left_out, cut = highest(rounded)
     octaves = octaves_into_range(path, notes, pitches)
 
     remarks = []
-    if overlapped:
-        remarks.append(f"{path} is polyphonic: kept the highest note of each sixteenth")
+    if held:
+        remarks.append(f"{path}: {held} of {len(spans)} notes are held into the next one and end where it begins")
+    if left_out or cut:
+        remarks.append(f"{path} is polyphonic: of notes together the highest is kept, {left_out} of {len(spans)} notes "
+                       f"are left out and {cut} end where a higher one begins")
     if off := sum(3 * abs(was.start - on.start * sixteenth) >= sixteenth for was, on in zip(spans, rounded)):
         remarks.append(f"{path}: rounded to sixteenths, {off} of {len(spans)} notes by a third of one or more")
     if octaves:
@@ -127,9 +134,12 @@ def bars_of(tune: Tune) -> list[Bar]:
     return [Bar(number, *pair) for number, pair in enumerate(itertools.pairwise(edges), start=0 if upbeat else 1)]
 
 
-def sounding(track: Sequence[tuple[int, mido.Message]]) -> Iterator[Note]:
-    """A track's notes in ticks; of equal notes the first begun ends first, at the latest with the track."""
+def sounding(track: Sequence[tuple[int, mido.Message]]) -> list[list[Note]]:
+    """A track's notes in ticks by their starts, a list a channel that has any; of equal notes the first begun ends
+    first, at the latest with the track.
+    """
     begun: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+    found: dict[int, list[Note]] = defaultdict(list)
     for tick, message in track:
         if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
             continue
@@ -137,10 +147,10 @@ def sounding(track: Sequence[tuple[int, mido.Message]]) -> Iterator[Note]:
         if message.type == "note_on" and message.velocity > 0:
             starts.append(tick)
         elif starts:
-            yield Note(starts.popleft(), tick, message.note)
-    for (_, pitch), starts in begun.items():
-        for start in starts:
-            yield Note(start, track[-1][0], pitch)
+            found[message.channel].append(Note(starts.popleft(), tick, message.note))
+    for (channel, pitch), starts in begun.items():
+        found[channel] += [Note(start, track[-1][0], pitch) for start in starts]
+    return [sorted(notes) for notes in found.values() if notes]
 
 
 def nearest(tick: int, sixteenth: int) -> int:
@@ -148,25 +158,51 @@ def nearest(tick: int, sixteenth: int) -> int:
     return (2 * tick + sixteenth) // (2 * sixteenth)
 
 
-def highest(notes: Sequence[Note], length: int) -> tuple[list[Note], bool]:
-    """One note at a time, the highest, and whether any two met.
+def detached(notes: Sequence[Note], sixteenth: int) -> list[Note]:
+    """A channel's notes in ticks, those held into the next as a slur does ending where that begins.
 
-    Of equal pitches the later begun sounds. A note too short for the grid lasts a
-    sixteenth, but gives way to every other: a grace note doesn't replace what it graces.
+    They are if they overlap it by less than a sixteenth, or by less than a quarter of themselves, and it then sounds on
+    for as long at least; in a line, none of whose notes overlap by a sixteenth, whatever the next does.
     """
-    painted: list[int | None] = [None] * length
-    overlapped = False
-    ranked = sorted(enumerate(notes), key=lambda item: (item[1].end > item[1].start, item[1].pitch, item[1].start))
-    for index, note in ranked:
-        cells = slice(note.start, max(note.end, note.start + 1))
-        overlapped |= any(cell is not None for cell in painted[cells])
-        painted[cells] = [index] * len(painted[cells])
-    kept = []
-    for index, run in itertools.groupby(range(length), key=painted.__getitem__):
-        steps = list(run)
-        if index is not None:
-            kept.append(Note(steps[0], steps[-1] + 1, notes[index].pitch))
-    return kept, overlapped
+    line = all(earlier.end - later.start < sixteenth and later.start > earlier.start
+               for index, earlier in enumerate(notes) for later in following(notes, index))
+
+    def slurred(earlier: Note, later: Note) -> bool:
+        overlap = earlier.end - later.start
+        short = overlap < max(sixteenth, (earlier.end - earlier.start) / 4)
+        return later.start > earlier.start and short and (line or later.end - earlier.end >= overlap)
+
+    return [note._replace(end=min([later.start for later in following(notes, index) if slurred(note, later)],
+                                  default=note.end)) for index, note in enumerate(notes)]
+
+
+def following(notes: Sequence[Note], index: int) -> Iterator[Note]:
+    """The notes after that of an index which begin before it ends; notes: in the order of their starts."""
+    return itertools.takewhile(lambda later: later.start < notes[index].end, notes[index + 1:])
+
+
+def highest(notes: Sequence[Note]) -> tuple[list[Note], int, int]:
+    """One note at a time, each from its own start on, how many were left out, and how many were cut short.
+
+    Of notes that begin together the highest counts. One that begins under a higher one is left out, and a higher or
+    equal one ends what sounds. A note too short for the grid lasts a sixteenth, but gives way to every other: a grace
+    note doesn't replace what it graces.
+    """
+    kept: list[Note] = []
+    left_out = cut = 0
+    for start, group in itertools.groupby(sorted(notes), key=lambda note: note.start):
+        together = list(group)
+        best = max(together, key=lambda note: (note.end > note.start, note.pitch, note.end))
+        left_out += sum(note.pitch != best.pitch for note in together)
+        last = kept[-1] if kept and kept[-1].end > start else None
+        if last and (best.end == start or best.pitch < last.pitch):
+            left_out += 1
+            continue
+        if last:
+            kept[-1] = last._replace(end=start)
+            cut += 1
+        kept.append(best._replace(end=max(best.end, start + 1)))
+    return kept, left_out, cut
 
 
 def octaves_into_range(path: Path, notes: Sequence[Note], pitches: range) -> int:

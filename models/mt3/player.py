@@ -131,6 +131,9 @@ def play(asked: argparse.Namespace) -> int:
     progress(f"{len(found.notes)} notes of {len(played)} instrument{'s' * (len(played) != 1)}"
              + (f": {', '.join(played)}" if 0 < len(played) <= 16 else "")
              + f"; of what was written {found.invalid} events can't be, {found.dropped} come too late")
+    if (ports := midi.ports(played)) > 1:
+        progress(f"{asked.out}: more instruments than the fifteen channels of a MIDI port: they lie on {ports} ports, "
+                 "and what plays them all on one may end a note where another instrument's of its pitch ends")
     if asked.out.suffix.lower() != ".png":
         write_whole(asked.out, lambda path: midi.write(path, found.notes))
     if asked.plot or asked.out.suffix.lower() == ".png":

@@ -18,7 +18,7 @@ from models.coconet.midi import read_tune
 from models.coconet.player import Harmonizer
 from scripts.job import REFUSED, Refusal
 from scripts.midi import timed, track_of
-from scripts.tune import LONGEST, SIGNS, Note, Sign, Tune, bars_of, sounding
+from scripts.tune import LONGEST, SIGNS, Note, Sign, Tune, bars_of, nearest, sounding
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "models/coconet/samples").glob("*.mid"))
@@ -46,7 +46,7 @@ def quarters(pitches: Sequence[int]) -> list[tuple[int, int, int]]:
 
 def notes_of(track: mido.MidiTrack) -> list[tuple[int, int, int]]:
     """(start tick, end tick, pitch) of a track's notes."""
-    return sorted(sounding(list(timed(track, 1))))
+    return sorted(note for notes in sounding(list(timed(track, 1))) for note in notes)
 
 
 def length_of(track: mido.MidiTrack) -> int:
@@ -185,8 +185,9 @@ def test_what_a_rest_hides_does_not_reach_the_model(tiny):
 def test_of_notes_together_the_highest_is_the_melody_and_it_says_so(play, tmp_path, capsys):
     melody = notes_file(tmp_path / "melody.mid", [(0, 960, 60), (480, 960, 64), (480, 1440, 55)])
     assert play(melody, tmp_path / "out.mid") == 0
-    assert notes_of(mido.MidiFile(tmp_path / "out.mid").tracks[1]) == [(0, 480, 60), (480, 960, 64), (960, 1440, 55)]
-    assert "polyphonic" in capsys.readouterr().err
+    assert notes_of(mido.MidiFile(tmp_path / "out.mid").tracks[1]) == [(0, 480, 60), (480, 960, 64)]
+    assert ("polyphonic: of notes together the highest is kept, 1 of 3 notes are left out and 1 end where a higher one "
+            "begins") in capsys.readouterr().err
 
 
 def test_a_melody_needs_no_remark(melody):
@@ -196,6 +197,51 @@ def test_a_melody_needs_no_remark(melody):
 def test_notes_joined_by_a_slur_are_no_polyphony(tmp_path):
     tune = read_tune(notes_file(tmp_path / "melody.mid", [(0, 490, 72), (480, 960, 60)]))
     assert (tune.notes, tune.remarks) == ((Note(0, 4, 72), Note(4, 8, 60)), ())
+
+
+LINES = st.lists(st.tuples(st.integers(48, 72), st.integers(1, 12), st.integers(0, TICKS // 4 - 1), st.booleans()),
+                 min_size=1, max_size=40)
+
+
+@given(line=LINES)
+def test_a_line_keeps_its_onsets_and_pitches_however_its_notes_overlap(tmp_path_factory, line):
+    """By less than a sixteenth, each note its pitch, its sixteenths, ticks too long, and whether a rest follows."""
+    notes, start = [], 0
+    for pitch, sixteenths, overlap, rests in line:
+        notes.append((start, start + sixteenths * TICKS // 4 + overlap, pitch))
+        start += (sixteenths + 4 * rests) * TICKS // 4
+    tune = read_tune(notes_file(tmp_path_factory.mktemp("line") / "melody.mid", notes))
+    assert [(note.start * TICKS // 4, note.pitch) for note in tune.notes] == [(begins, pitch)
+                                                                              for begins, _, pitch in notes]
+    assert not any("polyphonic" in remark for remark in tune.remarks)
+
+
+@given(notes=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(48, 72)), min_size=1, max_size=40))
+def test_no_note_comes_at_another_time_than_it_was_played(tmp_path_factory, notes):
+    """However many sound together: each that is kept begins where one of its pitch began, and the rest is counted."""
+    played = [(start * 60, (start + length) * 60 + 5, pitch) for start, length, pitch in notes]
+    tune = read_tune(notes_file(tmp_path_factory.mktemp("many") / "melody.mid", played))
+    assert {(note.start, note.pitch) for note in tune.notes} <= {(nearest(start, 120), pitch)
+                                                                for start, _, pitch in played}
+    assert all(one.end <= other.start for one, other in itertools.pairwise(tune.notes))
+    if len({(nearest(start, 120), pitch) for start, _, pitch in played}) > len(tune.notes):
+        assert any("left out" in remark for remark in tune.remarks)
+
+
+def test_what_is_held_into_the_next_note_is_counted(tmp_path):
+    """As a pianist's legato at 160 quarter notes a minute is, and a pedal's."""
+    tune = read_tune(notes_file(tmp_path / "melody.mid", [(0, 310, 79), (240, 550, 78), (480, 720, 76)]))
+    assert tune.notes == (Note(0, 2, 79), Note(2, 4, 78), Note(4, 6, 76))
+    assert [remark.partition(": ")[2] for remark in tune.remarks] == [
+        "2 of 3 notes are held into the next one and end where it begins"]
+
+
+def test_an_accompaniment_does_not_break_a_held_melody(tmp_path):
+    """On one channel, each note let go a little early: sixteenths under a quarter note are no slur of it."""
+    under = [(start, start + 110, 55 + start // 120) for start in range(0, 480, 120)]
+    tune = read_tune(notes_file(tmp_path / "melody.mid", [(0, 456, 72), *under, (480, 940, 71)]))
+    assert tune.notes == (Note(0, 4, 72), Note(4, 8, 71))
+    assert "4 of 6 notes are left out and 0 end" in tune.remarks[0]
 
 
 def test_a_grace_note_gives_way_to_what_it_graces(tmp_path):

@@ -171,16 +171,44 @@ def test_every_note_is_in_its_instruments_track_at_its_time(tmp_path_factory, no
                                     note.program, note.is_drum) for note in notes)
 
 
-def test_twenty_instruments_share_fifteen_channels_and_say_who_plays(tmp_path):
-    notes = [Note(60, 100, number, number + 0.5, number, False) for number in range(20)]
-    midi.write(tmp_path / "many.mid", notes)
-    tracks = mido.MidiFile(tmp_path / "many.mid").tracks[1:]
-    assert [track.name for track in tracks] == midi.PROGRAMS[:20]
-    channels = [next(message.channel for message in track if message.type == "note_on") for track in tracks]
-    assert 9 not in channels and len(set(channels)) == 15
-    for track in tracks[15:]:
-        kinds = [message.type for message in track]
-        assert kinds[kinds.index("note_on") - 1] == "program_change"
+def replayed(path: Path, one_port: bool) -> list[tuple[str, str]]:
+    """Of each note its track's name and the program that sounds, played as a synthesizer does: tracks together, in
+    their order where two say something at one time; on one port, or each on its own.
+    """
+    events = []
+    for number, track in enumerate(mido.MidiFile(path).tracks[1:]):
+        port = next((message.port for message in track if message.type == "midi_port"), 0)
+        now = 0
+        for message in track:
+            now += message.time
+            events.append((now, number, track.name, 0 if one_port else port, message))
+    programs, heard = {}, []
+    for _, _, name, port, message in sorted(events, key=lambda event: event[:2]):
+        if message.type == "program_change":
+            programs[port, message.channel] = midi.PROGRAMS[message.program]
+        elif message.type == "note_on":
+            heard.append((name, "Drums" if message.channel == 9 else programs[port, message.channel]))
+    return heard
+
+
+@pytest.mark.parametrize("one_port", [False, True])
+@given(programs=st.lists(st.integers(0, 127), unique=True, min_size=1, max_size=50), data=st.data())
+def test_every_note_sounds_as_its_instrument_however_many_there_are(tmp_path_factory, one_port, programs, data):
+    times = st.lists(st.integers(0, 20), min_size=1, max_size=3, unique=True)
+    notes = [Note(60 + number % 7, 90, onset / 10, onset / 10 + 0.05, program, False)
+             for number, program in enumerate(programs) for onset in data.draw(times)] + [Note(36, 90, 0, 0.1, 0, True)]
+    path = tmp_path_factory.mktemp("midi") / "notes.mid"
+    midi.write(path, notes)
+    heard = replayed(path, one_port)
+    assert len(heard) == len(notes) and all(name == sounds for name, sounds in heard)
+
+
+def test_up_to_fifteen_instruments_and_drums_need_one_port(tmp_path):
+    for count, ports in ((15, 0), (16, 2)):
+        notes = [Note(60, 100, number, number + 0.5, number, False) for number in range(count)]
+        midi.write(tmp_path / "many.mid", [*notes, Note(36, 100, 0, 0.1, 0, True)])
+        tracks = mido.MidiFile(tmp_path / "many.mid").tracks
+        assert len({message.port for track in tracks for message in track if message.type == "midi_port"}) == ports
 
 
 @pytest.mark.parametrize("seconds", [0.1, 19.9, 41, 7200])
