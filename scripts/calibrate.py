@@ -17,7 +17,8 @@ from onnx.reference.op_run import OpRun
 
 GRID_BITS = 8
 CUTS = np.arange(20, 9, -1) / 20  # 1, 0.95 … 0.5 of the largest values seen
-EVERY = 16  # share of the activations that choose the cut
+EVERY, WHOLE = 16, 65_536  # share of an array's values that chooses the cut, and how many do at least
+GOLDEN = 2_654_435_769  # 2 ** 32 times the golden section: multiples of it, modulo 2 ** 32, lie evenly everywhere
 
 
 class Conv(OpRun):
@@ -67,10 +68,19 @@ def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
             if name in names and array.dtype == np.float64:
                 lowest[name] = min(lowest[name], array.min())
                 highest[name] = max(highest[name], array.max())
-                sampled[name].append(array.reshape(-1)[::EVERY])
+                sampled[name].append(sample(array))
         progress(f"calibrated {number} of {len(batches)}")
     seen = {name: np.concatenate(arrays) for name, arrays in sampled.items() if arrays}
     return {name: on_grid(best_cut(array, lowest[name], highest[name])) for name, array in sorted(seen.items())}
+
+
+def sample(array: np.ndarray) -> np.ndarray:
+    """Some of an array's values, or all of a small one's: no shape's rows, columns or channels are preferred."""
+    values = array.reshape(-1)
+    if values.size <= WHOLE:
+        return values
+    numbers = np.arange(max(WHOLE, values.size // EVERY), dtype=np.uint64)
+    return values[(numbers * np.uint64(GOLDEN) % np.uint64(2**32) * np.uint64(values.size)) >> np.uint64(32)]
 
 
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -23,6 +23,8 @@ from scripts import calibrate, graphs, job, kernels
 
 # Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
 BLOCK = 64  # weights with a scale of their own: less is finer, and slower
+LARGE = 1024  # numbers from which on halving what is no weight is worth it
+WEIGHTED = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Gather"}  # ops that add up many products
 SHAPING = {"Softmax", "Sigmoid", "Transpose", "Reshape", "Identity"}
 
 
@@ -50,19 +52,25 @@ def copy(task: job.Job, component: str, source: Path, target: Path) -> None:
 
 
 def half_weights(task: job.Job, component: str, source: Path, target: Path) -> None:
-    """Store each float32 weight array as float16, followed by a Cast that runtimes fold away.
+    """Store each float32 array that float16 can hold as such, followed by a Cast that runtimes fold away.
 
-    Raises Refusal where a weight is too large for float16.
+    Weights of products are such where none is too large; other arrays where they are large, and none of their numbers
+    becomes 0, as a divisor or an epsilon in a logarithm must not. Vectors and single numbers stay as they are.
     """
     model, casts = graphs.load(source), []
+    every = (model.graph, *graphs.inner_graphs(model.graph))
+    weights = {name for graph in every for node in graph.node if node.op_type in WEIGHTED for name in node.input}
     for tensor in model.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
             continue
         name, array = tensor.name, onnx.numpy_helper.to_array(tensor)
-        if np.abs(array).max() > np.finfo(np.float16).max:
-            raise job.Refusal(f"{component}: {name} holds {np.abs(array).max():g}, more than float16 can: "
-                              "leave fp16 out of the recipe")
-        tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), name + ".half"))
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        too_large = bool((np.isinf(half) & np.isfinite(array)).any())
+        sound = name in weights or (array.size >= LARGE and not ((half == 0) & (array != 0)).any())
+        if too_large or not sound:
+            continue
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, name + ".half"))
         casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name + ".widen", to=onnx.TensorProto.FLOAT))
     put_first(model, casts)
     graphs.save(model, target, beside=lies_beside(source))

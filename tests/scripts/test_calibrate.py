@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from scripts import calibrate, job, quantize
+from scripts import calibrate, quantize
+from tests.conftest import exact_session
 
 numbers = st.floats(min_value=1e-6, max_value=1e6)
 
@@ -57,11 +58,68 @@ def test_its_convolution_is_the_reference_convolution():
     assert set(ranges) == {"x", "y"}
 
 
-def test_weights_too_large_for_float16_are_refused(tmp_path):
-    onnx.save(graph([helper.make_node("Add", ["x", "w"], ["y"])], {"w": np.full((1, 1, 1, 6), 1e5, np.float32)}),
-              tmp_path / "step.onnx")
-    with pytest.raises(job.Refusal, match="w holds 100000, more than float16 can"):
-        quantize.half_weights(None, "step", tmp_path / "step.onnx", tmp_path / "out.onnx")
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("shape", [
+    (8, 24, 16, 16), (8, 256, 8, 8), (3, 32, 128, 46), (64, 1024, 4, 1), (1, 1, 1, 70_000)])
+def test_a_sample_prefers_no_row_column_or_channel(shape, axis):
+    """Of each that has a thousand values or more, a share is in it that is no more than a third off."""
+    places = np.broadcast_to(np.arange(shape[axis]).reshape([-1 if n == axis else 1 for n in range(4)]), shape)
+    found = np.bincount(calibrate.sample(places), minlength=shape[axis]) / places.size * shape[axis]
+    if places.size <= calibrate.WHOLE:
+        assert (found == 1).all()
+    elif places.size // shape[axis] >= 1000:
+        assert (np.abs(found / found.mean() - 1) < 1 / 3).all()
+
+
+@pytest.mark.parametrize("width", [8, 16, 64])
+def test_a_range_is_not_cut_to_that_of_a_column(width):
+    """Where the first column alone is small, as the padded border of a picture."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0, 1, size=(4, 2, 3, width)).astype(np.float32)
+    x[..., 0] *= 0.1
+    model = helper.make_model(helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g",
+        *([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2, "time", width])] for name in "xy"), []),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert calibrate.ranges(model, [{"x": x}], lambda line: None)["y"][1] > 0.9 * x.max()
+
+
+def stored(tmp_path, nodes, weights):
+    """The dtypes of what half_weights stores, by name."""
+    onnx.save(graph(nodes, weights), tmp_path / "step.onnx")
+    quantize.half_weights(None, "step", tmp_path / "step.onnx", tmp_path / "out.onnx")
+    return {tensor.name: onnx.numpy_helper.to_array(tensor).dtype.name
+            for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer}
+
+
+ADDED = [helper.make_node("Add", ["x", "w"], ["y"])]
+MULTIPLIED = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+
+
+@pytest.mark.parametrize("nodes, array, dtype", [
+    (MULTIPLIED, np.full((6, 6), 0.1), "float16"),  # a weight
+    (MULTIPLIED, np.full((6, 6), 1e-9), "float16"),  # whose smallest numbers add nothing
+    (MULTIPLIED, np.full((6, 6), 1e5), "float32"),  # but not one that is too large
+    (ADDED, np.full((1, 1, 1, 6), 0.1), "float32"),  # a small array
+    (ADDED, np.full(6, 1e-8), "float32"),  # an epsilon
+    (ADDED, np.full((1, 2, 512, 6), 0.1), "float16"),  # a large one
+    (ADDED, np.append(np.full(6143, 0.1), 1e-8).reshape(1, 2, 512, 6), "float32"),  # that mustn't become 0
+    (ADDED, np.append(np.full(6143, 0.1), -1e9).reshape(1, 2, 512, 6), "float32"),  # nor infinite
+    (ADDED, np.append(np.full(6143, 0.5), -np.inf).reshape(1, 2, 512, 6), "float16"),  # which this one is already
+])
+def test_what_float16_cannot_hold_stays_float32(tmp_path, nodes, array, dtype):
+    found = stored(tmp_path, nodes, {"w": array.astype(np.float32)})
+    assert found == {"w.half" if dtype == "float16" else "w": dtype}
+
+
+def test_silence_stays_finite_in_fp16(tmp_path):
+    """log(x * x + 1e-8) before a product, of exact zeros too."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["power"]), helper.make_node("Add", ["power", "epsilon"], ["sum"]),
+             helper.make_node("Log", ["sum"], ["log"]), helper.make_node("MatMul", ["log", "w"], ["y"])]
+    weights = {"epsilon": np.array([1e-8], np.float32), "w": np.eye(6, dtype=np.float32)}
+    assert stored(tmp_path, nodes, weights) == {"epsilon": "float32", "w.half": "float16"}
+    [found] = exact_session(tmp_path / "out.onnx").run(None, {"x": np.zeros((1, 2, 3, 6), np.float32)})
+    np.testing.assert_allclose(found, np.log(1e-8), rtol=1e-3)
 
 
 def test_the_result_stays_in_float(tiny):
