@@ -6,12 +6,13 @@ starter/, which convert what is a graph or a chain of dense layers as they are, 
 weights are copied to source/, where the recipe has them bundled. Nothing that is given is run.
 """
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,28 +84,45 @@ def of_arrays(arrays: Mapping[str, np.ndarray], folder: Path, files: list[str], 
 
 
 def chain(arrays: Mapping[str, np.ndarray], matrix: str, joint: str) -> list[Layer] | None:
-    """The dense layers that arrays make up, each as wide as the one before it is out; None where they don't.
+    """The dense layers that arrays make up, each as wide as the one before it is out; None where they don't, or where
+    neither numbers in their names nor their widths tell which comes after which.
 
     matrix: the last part of a matrix' name, [inputs, outputs] where it is Flax's "kernel", else turned round.
     """
     layers: list[Layer] = []
-    scopes = {name.rpartition(joint)[0] for name in arrays}
-    for scope in sorted(scopes, key=lambda name: list(map(int, re.findall(r"\d+", name)))):
+    scopes = list(dict.fromkeys(name.rpartition(joint)[0] for name in arrays))
+    numbers = {scope: tuple(map(int, re.findall(r"\d+", scope))) for scope in scopes}
+    numbered = all(numbers.values()) and len(set(numbers.values())) == len(scopes)
+    for scope in sorted(scopes, key=lambda one: numbers[one]) if numbered else scopes:
         own = {name.rpartition(joint)[2]: array for name, array in arrays.items() if name.rpartition(joint)[0] == scope}
         if not {matrix} <= own.keys() <= {matrix, "bias"} or own[matrix].ndim != 2 or not re.fullmatch(r"\w+", scope):
             return None
         width, wider = own[matrix].shape if matrix == "kernel" else own[matrix].shape[::-1]
-        if (layers and layers[-1][2] != width) or own.get("bias", np.empty(wider)).shape != (wider,):
+        if own.get("bias", np.empty(wider)).shape != (wider,):
             return None
         layers.append((scope, width, wider, "bias" in own))
-    return layers or None
+    orders = [layers] if numbered else list(itertools.islice(chains([], layers), 2))
+    fits = all(one[2] == other[1] for one, other in itertools.pairwise(layers))
+    return layers if layers and fits and len(orders) == 1 else None
+
+
+def chains(begun: list[Layer], left: list[Layer]) -> Iterator[list[Layer]]:
+    """Every order of layers, after those begun, in which each is as wide as the one before it is out."""
+    if not left:
+        yield begun
+    for index, layer in enumerate(left):
+        if not begun or begun[-1][2] == layer[1]:
+            yield from chains([*begun, layer], left[:index] + left[index + 1:])
 
 
 READERS = {"legacy": saved_model, "torch": state_dict, "jax": parameters}
 
 
-def new(model: str, path: Path, toolchain: str) -> Path:
-    """Write models/<model>/ and return it. Raises Refusal on a name that is taken, or weights that can't be read."""
+def new(model: str, path: Path, toolchain: str) -> tuple[Path, Given]:
+    """Write models/<model>/ and return it, with what is known of the model.
+
+    Raises Refusal on a name that is taken, or weights that can't be read.
+    """
     verbs = {*re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE), *build.NAMES}
     if not re.fullmatch(NAME, model) or model in verbs:
         raise Refusal(f"MODEL={model}: expected a name of small letters, digits and single _ that is no verb of make, "
@@ -141,7 +159,7 @@ def new(model: str, path: Path, toolchain: str) -> Path:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
+    return folder, given
 
 
 def write(path: Path, template: Path, told: Mapping[str, Any]) -> None:
@@ -159,9 +177,12 @@ def main() -> int:
     parser.add_argument("--toolchain", required=True)
     parser.add_argument("given", type=lambda path: Path(path).expanduser().resolve(), metavar="FROM")
     asked = parser.parse_args()
-    folder = new(asked.model, asked.given, asked.toolchain)
-    print(f"{folder.relative_to(ROOT)} is there: its recipe.toml says what goes in and out, source/ holds the weights\n"
-          f"next: make {asked.model}, then make checksums MODELS={asked.model}; docs/your-own-model.md goes on from it")
+    folder, given = new(asked.model, asked.given, asked.toolchain)
+    print(f"{folder.relative_to(ROOT)} is there: its recipe.toml says what goes in and out, source/ holds the weights")
+    if given.layers:
+        print(f"its network.py is a guess, a chain of {len(given.layers)} dense layers with ReLUs between: put the network "
+              "that was trained there")
+    print(f"next: make {asked.model}, then make checksums MODELS={asked.model}; docs/your-own-model.md goes on from it")
     return 0
 
 

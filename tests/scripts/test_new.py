@@ -250,6 +250,12 @@ def test_a_truncated_checkpoint_is_refused(tree, tmp_path):
     ({"0.weight": (4, 3), "1.weight": (2, 5)}, None),
     ({"0.weight": (4, 3), "0.bias": (3,)}, None),
     ({"0.weight": (4, 3), "0.running_mean": (4,)}, None),
+    ({"first.weight": (16, 12), "second.weight": (8, 16), "third.weight": (2, 8)},
+     [("first", 12, 16, False), ("second", 16, 8, False), ("third", 8, 2, False)]),
+    ({"first.weight": (16, 12), "second.weight": (16, 16), "third.weight": (16, 16)}, None),  # which comes first?
+    ({"query.weight": (8, 8), "key.weight": (8, 8), "value.weight": (8, 8)}, None),
+    ({"enc.weight": (6, 20), "dec.weight": (20, 6)}, None),
+    ({"block1_a.weight": (8, 8), "block1_b.weight": (8, 8)}, None),
     ({}, None),
 ])
 def test_dense_layers_are_a_chain_only_where_their_sizes_meet(shapes, layers):
