@@ -5,8 +5,10 @@ stage that isn't up to date in its toolchain. A stage is up to date when its key
 of its manifest and its files are intact, whatever their times say.
 """
 
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from scripts.job import REFUSED, Refusal, module_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARE_BYTES = 64 * 10**6
+LINES, LETTERS = 3, 300  # of an exception that is told as the reason of a failure
 ERROR = "error: "  # how a download that has standard error for its bar says what is wrong
 
 
@@ -229,8 +232,8 @@ class Build:
         if (free := shutil.disk_usage(ROOT / self.folder).free) < SPARE_BYTES:  # where even a log may find no room
             raise Refusal(f"{self.model} {stage.name} failed with {free // 10**6} MB of disk left: the disk is full, "
                           "free some space and run make again")
-        last = lines[-1] if lines else f"exit status {process.returncode}"
-        raise Refusal(f"{self.model} {stage.name} failed ({last}): the whole story is in {log.relative_to(ROOT)}")
+        why = reason(lines) or f"exit status {process.returncode}"
+        raise Refusal(f"{self.model} {stage.name} failed ({why}): the whole story is in {log.relative_to(ROOT)}")
 
 
     def follow(self, stage: str, process: subprocess.Popen, told: str | None = None) -> str:
@@ -251,6 +254,17 @@ class Build:
         finally:
             _running.discard(process)
         return line.rstrip()
+
+
+def reason(lines: list[str]) -> str:
+    """What a log's last traceback says that went wrong: its exception, with what follows, cut; else the last line."""
+    begins = max((number for number, line in enumerate(lines) if line.startswith("Traceback ")), default=None)
+    if begins is None:
+        return lines[-1] if lines else ""
+    said = list(itertools.dropwhile(lambda line: line.startswith(" ") or not line, lines[begins + 1:]))
+    text = " ".join(line.strip() for line in said[:LINES] if line.strip())
+    text = re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text)
+    return text if len(text) <= LETTERS else f"{text[:LETTERS - 1]}…"
 
 
 _printing = threading.Lock()

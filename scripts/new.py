@@ -180,8 +180,8 @@ def main() -> int:
     folder, given = new(asked.model, asked.given, asked.toolchain)
     print(f"{folder.relative_to(ROOT)} is there: its recipe.toml says what goes in and out, source/ holds the weights")
     if given.layers:
-        print(f"its network.py is a guess, a chain of {len(given.layers)} dense layers with ReLUs between: put the network "
-              "that was trained there")
+        print(f"its network.py is a guess, a chain of {len(given.layers)} dense layers with ReLUs between: put the "
+              "network that was trained there")
     print(f"next: make {asked.model}, then make checksums MODELS={asked.model}; docs/your-own-model.md goes on from it")
     return 0
 

@@ -357,6 +357,28 @@ def test_bundled_weights_are_built_whatever_kind_is_asked_for(bundled, weights):
     assert refused("toy", cwd=bundled).startswith("error: toy export: weights.txt: expected weights, found none")
 
 
+# What is told of a stage that crashed
+
+TRACEBACK = ["2026 warning", "Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    f()", ""]
+
+
+@pytest.mark.parametrize(("lines", "told"), [
+    ([*TRACEBACK, "KeyError: 'x'", "", "During handling of the above exception, another exception occurred:", "",
+      "Traceback (most recent call last):", '  File "a.py", line 2, in <module>', "    g()",
+      "tensorflow.python.framework.errors_impl.InvalidArgumentError: cropped_shape[0]=-1 must be non-negative",
+      "\t [[{{node depthwise}}]]", "", "(signature_wrapper)", "for details."],
+     "InvalidArgumentError: cropped_shape[0]=-1 must be non-negative [[{{node depthwise}}]]"),
+    ([*TRACEBACK, "onnx.checker.ValidationError: Nodes must be sorted, however input 'x' of node:", "name: y", ") is none"],
+     "ValidationError: Nodes must be sorted, however input 'x' of node: name: y ) is none"),
+    ([*TRACEBACK, "MemoryError"], "MemoryError"),
+    (["some words", "Killed"], "Killed"),
+    ([], ""),
+    ([*TRACEBACK, f"ValueError: {'x' * 5000}"], f"ValueError: {'x' * 287}…"),
+])
+def test_the_reason_of_a_crash_is_its_exceptions_own_sentence(lines, told):
+    assert build.reason(lines) == told
+
+
 # By real stages
 
 
