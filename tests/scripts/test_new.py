@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from scripts import new
-from tests.conftest import ROOT, copy_tree, made, run
+from tests.conftest import ROOT, copy_tree, exact_session, made, run
 
 SAVED_MODEL = """
 import sys
@@ -50,6 +50,26 @@ class Network(nn.Module):
 with open(sys.argv[1], "wb") as file:
     file.write(flax.serialization.to_bytes(Network().init(jax.random.key(0), jnp.zeros((1, 16)))))
 """
+# A network whose normalization has statistics, as a training's state holds it, and what Flax answers with them.
+NORMED = """
+import sys
+import flax.linen as nn, flax.serialization, jax, jax.numpy as jnp, numpy as np
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=True)(nn.Dense(32)(x))
+        return nn.Dense(4)(nn.relu(x))
+"""
+WRITE_NORMED = """
+variables = Network().init(jax.random.key(1), jnp.zeros((1, 12)))
+told = variables["batch_stats"]["BatchNorm_0"]
+told["mean"], told["var"] = jnp.linspace(-1, 1, 32), jnp.linspace(0.2, 4, 32)
+x = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
+np.savez(sys.argv[1] + ".npz", x=x, y=Network().apply(variables, x))
+with open(sys.argv[1], "wb") as file:
+    file.write(flax.serialization.to_bytes({**variables, "step": 7, "opt_state": {"0": {"count": 7}}}))
+"""
 
 
 def network() -> torch.nn.Module:
@@ -62,16 +82,46 @@ def tree(tmp_path_factory) -> Path:
     """A tree with a model of each toolchain, made by make new and cast."""
     folder = tmp_path_factory.mktemp("new")
     tree = copy_tree(folder / "tree")
-    for code, toolchain, name in ((SAVED_MODEL, "legacy", "saved"), (FLAX, "jax", "flax.msgpack")):
+    for code, toolchain, name in ((SAVED_MODEL, "legacy", "saved"), (FLAX, "jax", "flax.msgpack"),
+                                  (NORMED + WRITE_NORMED, "jax", "normed.msgpack")):
         (folder / "write.py").write_text(code)
         done = run("scripts/in", toolchain, "python", folder / "write.py", folder / name)
         assert done.returncode == 0, done.stderr
     torch.save(network().state_dict(), folder / "weights.pth")
     for model, path, toolchain in (("tones", "saved", "legacy"), ("dense", "flax.msgpack", "jax"),
-                                   ("chain", "weights.pth", "torch")):
+                                   ("chain", "weights.pth", "torch"), ("normed", "normed.msgpack", "jax")):
         made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", cwd=tree)
-    made("-j2", "all", "MODELS=tones dense chain", cwd=tree)
+    made_for_normed(tree / "models/normed")
+    made("-j2", "all", "MODELS=tones dense chain normed", cwd=tree)
+    shutil.copyfile(folder / "normed.msgpack.npz", tree / "normed.npz")
     return tree
+
+
+def made_for_normed(folder: Path) -> None:
+    """Put the network of NORMED into the files that make new wrote."""
+    network = NORMED[NORMED.index("class"):].rstrip() + "\n"
+    replaced(folder / "ask.py", r"class Network.*?\n\n\n(?=def ask)", network + "\n\n")
+    replaced(folder / "network.py", r"(?<=Module:\n).*?(?=\n\ndef load)", """    return torch.nn.ModuleDict()
+
+
+class Twin(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.Dense_0, self.BatchNorm_0, self.Dense_1 = (
+            torch.nn.Linear(12, 32), torch.nn.BatchNorm1d(32), torch.nn.Linear(32, 4))
+
+    def forward(self, x):
+        return self.Dense_1(torch.relu(self.BatchNorm_0(self.Dense_0(x))))
+""".replace("torch.nn.ModuleDict()", "Twin()"))
+    replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 12]', 1)
+    replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 4]', 1)
+    replaced(folder / "inputs.py", r"\(batch, 1\)", "(batch, 12)")
+
+
+def replaced(path: Path, pattern: str, text: str, count: int = 0) -> None:
+    found, times = re.subn(pattern, lambda _: text, path.read_text(), count=count, flags=re.DOTALL)
+    assert times
+    path.write_text(found)
 
 
 def refused(tree: Path, *words: str) -> str:
@@ -88,6 +138,12 @@ def test_a_simple_model_converts_as_it_is(tree, model):
     measured = {one["variant"]: min(row["snr_db"] for row in one["measured"] if row["port"] != "best")
                 for one in artifacts}
     assert measured["fp32"] > 120 and measured["int8"] > 30
+
+
+def test_the_statistics_of_a_flax_network_are_of_it_too(tree):
+    given = np.load(tree / "normed.npz")
+    session = exact_session(tree / "build/bundled/normed/compose/normed-model-fp32.onnx")
+    np.testing.assert_allclose(session.run(["y"], {"x": given["x"]})[0], given["y"], rtol=1e-4, atol=1e-5)
 
 
 def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):
