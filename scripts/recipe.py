@@ -171,6 +171,9 @@ def find_contradiction(recipe: dict[str, Any], root: Path) -> tuple[Where, str] 
     parts = [(table, name, part) for table in DESCRIBED for name, part in recipe.get(table, {}).items()]
     for table, name, part in parts:
         inputs = [port["name"] for port in part["inputs"]]
+        names = [*inputs, *(port["name"] for port in part["outputs"])]
+        if twice := [one for index, one in enumerate(names) if one in names[:index]]:
+            return (table, name), f"{name} has two ports {twice[0]!r}: name a state's old and new value differently"
         for kind in ("inputs", "outputs"):
             for index, port in enumerate(part[kind]):
                 where = (table, name, kind, index)
