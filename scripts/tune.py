@@ -23,6 +23,7 @@ from scripts.job import Refusal
 from scripts.midi import load, timed, track_of
 
 LONGEST = 4096  # sixteenths: 256 bars of 4/4
+SILENCE = 256  # sixteenths after the last note that are kept: what is farther is a stray event
 DRUMS = 9
 SIGNS = ("set_tempo", "time_signature", "key_signature")
 VELOCITY = 80
@@ -82,7 +83,7 @@ def read_tune(path: Path, pitches: range, example: str) -> Tune:
 
     example: a file that could be named instead, for the advice where there is none.
     """
-    file = load(path, example)
+    file, remarks = load(path, example)
     # Ticks are counted so finely that a sixteenth is a whole number of them.
     finer = 4 // math.gcd(file.ticks_per_beat, 4)
     sixteenth = file.ticks_per_beat * finer // 4
@@ -95,13 +96,16 @@ def read_tune(path: Path, pitches: range, example: str) -> Tune:
     held = sum(nearest(note.end, sixteenth) > one.end
                for note, one in zip((note for notes in channels for note in notes), rounded))
     last_tick = max(track[-1][0] for track in tracks if track)
-    length = max(-(-last_tick // sixteenth), *(max(note.end, note.start + 1) for note in rounded))
+    sung = max(max(note.end, note.start + 1) for note in rounded)
+    length = max(-(-last_tick // sixteenth), sung)
+    if length - sung > SILENCE:
+        remarks.append(f"{path}: left out {length - sung} silent sixteenths after the last note")
+        length = sung
     if length > LONGEST:
         raise Refusal(f"{path}: expected at most {LONGEST} sixteenths, found {length}: split it into shorter files")
     notes, left_out, cut = highest(rounded)
     octaves = octaves_into_range(path, notes, pitches)
 
-    remarks = []
     if held:
         remarks.append(f"{path}: {held} of {len(spans)} notes are held into the next one and end where it begins")
     if left_out or cut:

@@ -92,7 +92,7 @@ def read(path: Path, tempo: float | None) -> Taps:
 
 
 def read_midi(path: Path) -> Taps:
-    file = load(path, EXAMPLE)
+    file, passed_over = load(path, EXAMPLE)
     sixteenth = file.ticks_per_beat / 4
     messages = [(tick, message) for track in file.tracks for tick, message in timed(track, 1)]
     for tick, message in messages:
@@ -109,7 +109,7 @@ def read_midi(path: Path) -> Taps:
                     for tick, message in messages if message.type == "set_tempo" and message.tempo)
     if not tempos or tempos[0].step > 0:
         tempos.insert(0, Tempo(0, 120))
-    return Taps(steps, tuple(tempos), tuple(f"{path}: {remark}" for remark in remarks))
+    return Taps(steps, tuple(tempos), (*passed_over, *(f"{path}: {remark}" for remark in remarks)))
 
 
 def loudest(steps: np.ndarray, loudness: np.ndarray, drums: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from models.coconet import midi, picture, player
 from models.coconet.midi import read_tune
 from models.coconet.player import Harmonizer
 from scripts.job import REFUSED, Refusal
-from scripts.midi import timed, track_of
+from scripts.midi import load, timed, track_of
 from scripts.tune import LONGEST, SIGNS, Note, Sign, Tune, bars_of, nearest, sounding
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -247,6 +247,69 @@ def test_an_accompaniment_does_not_break_a_held_melody(tmp_path):
 def test_a_grace_note_gives_way_to_what_it_graces(tmp_path):
     tune = read_tune(notes_file(tmp_path / "melody.mid", [(460, 480, 74), (480, 960, 72)]))
     assert tune.notes == (Note(4, 8, 72),)
+
+
+def with_event(path: Path, event: bytes) -> Path:
+    """The melody's file with an event at its start."""
+    notes_file(path, quarters(SCALE))
+    header, track = path.read_bytes()[:14], path.read_bytes()[22:]
+    path.write_bytes(header + b"MTrk" + (len(event) + 1 + len(track)).to_bytes(4, "big") + b"\0" + event + track)
+    return path
+
+
+@pytest.mark.parametrize(("event", "remark"), [
+    (b"\xb0\x07\xff", ""),  # a controller's value
+    (b"\xe0\x80\x90", ""),  # a bend
+    (b"\xc0\xff", ""),  # a program
+    (b"\xf0\x03\x01\xff\xf7", ""),  # a device's own
+    (b"\xff\x54\x01\x00", ""),  # a time code that is too short
+    (b"\xff\x21\x00", ""),  # a port that is none
+    (b"\xff\x7f\x02\xff\xff", ""),
+    (b"\xff\x59\x02\x0a\x00", "1 tempos or signatures aren't any and are passed over"),
+    (b"\xff\x58\x04\x00\x02\x18\x08", "1 tempos or signatures aren't any and are passed over"),
+    (b"\xff\x51\x01\x07", "1 tempos or signatures aren't any and are passed over"),
+    (b"\x90\x48\xff\x01\x80\x48\x40", "1 notes are louder than MIDI can say and count as the loudest"),
+])
+def test_one_bad_byte_of_what_nobody_reads_is_in_nobodys_way(tmp_path, event, remark):
+    tune = read_tune(with_event(tmp_path / "melody.mid", event))
+    assert [note.pitch for note in tune.notes if note.pitch != 72] == [pitch for pitch in SCALE if pitch != 72]
+    said = [told.partition(": ")[2] for told in tune.remarks
+            if "sixteenths" not in told and "polyphonic" not in told]
+    assert said == ([remark] if remark else [])
+
+
+def test_a_pitch_that_is_none_is_refused(tmp_path):
+    with pytest.raises(Refusal, match=r"data byte must be in range 0\.\.127"):
+        read_tune(with_event(tmp_path / "melody.mid", b"\x90\xf8\x40"))
+
+
+def test_midi_in_a_riff_file_is_midi(tmp_path):
+    content = notes_file(tmp_path / "melody.mid", quarters(SCALE)).read_bytes()
+    inner = b"RMIDdisp\x03\0\0\0abc\0data" + len(content).to_bytes(4, "little") + content
+    (tmp_path / "rmi.mid").write_bytes(b"RIFF" + len(inner).to_bytes(4, "little") + inner)
+    assert read_tune(tmp_path / "rmi.mid").notes == read_tune(tmp_path / "melody.mid").notes
+
+
+def test_a_chunk_that_is_no_track_is_passed_over(tmp_path):
+    content = notes_file(tmp_path / "melody.mid", quarters(SCALE)).read_bytes()
+    (tmp_path / "more.mid").write_bytes(content[:14] + b"XFIH\0\0\0\x03abc" + content[14:])
+    assert read_tune(tmp_path / "more.mid").notes == read_tune(tmp_path / "melody.mid").notes
+
+
+@given(notes=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 900), st.integers(40, 80)), min_size=1),
+       signs=st.lists(st.tuples(st.integers(0, 3000), st.sampled_from([
+           mido.MetaMessage("set_tempo", tempo=400000), mido.MetaMessage("time_signature", numerator=6, denominator=8),
+           mido.MetaMessage("key_signature", key="Bbm")])), max_size=5))
+def test_a_sound_file_is_read_as_mido_reads_it(tmp_path_factory, notes, signs):
+    path = notes_file(tmp_path_factory.mktemp("sound") / "melody.mid",
+                      [(start, start + length, pitch) for start, length, pitch in notes], signs=sorted(
+                          signs, key=lambda sign: sign[0]))
+    assert load(path, "")[0].tracks == mido.MidiFile(path).tracks
+
+
+def test_a_stray_event_far_behind_the_last_note_adds_no_silence(tmp_path):
+    tune = read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=10_000_000))
+    assert tune.length == 4 * len(SCALE) and "silent sixteenths after the last note" in tune.remarks[0]
 
 
 def test_a_note_too_short_for_the_grid_lasts_a_sixteenth(tmp_path):
