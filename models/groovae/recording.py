@@ -4,9 +4,8 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
-import soxr
 
+from scripts import audio
 from scripts.job import Refusal
 
 RATE = 22050  # samples a second
@@ -18,15 +17,9 @@ LONGEST = 1200  # seconds
 
 def onsets(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """When the taps of a sound file begin, in seconds, and how strongly. Raises Refusal where there are none."""
-    try:
-        told = soundfile.info(path)
-        if told.duration > LONGEST:
-            raise Refusal(f"{path}: expected at most {LONGEST} seconds, found {told.duration:.0f}: cut it")
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise Refusal(f"{path}: expected MIDI (.mid) or a recording (WAV, FLAC, Ogg, MP3), found a file that can't be "
-                      "read as either: save it again") from error
-    mono = soxr.resample(np.nan_to_num(sound).mean(axis=1), rate, RATE)
+    if (seconds := audio.duration(path)) > LONGEST:
+        raise Refusal(f"{path}: expected at most {LONGEST} seconds, found {seconds:.0f}: cut it")
+    mono = np.concatenate(list(audio.read(path, RATE)))
     if len(mono) < FRAME or np.abs(mono).max() < SILENCE:
         raise Refusal(f"{path}: expected taps, found silence: record it again, louder")
     strength = librosa.onset.onset_strength(y=mono, sr=RATE, hop_length=HOP, n_fft=FRAME)

@@ -77,6 +77,7 @@ def read(path: Path, tempo: float | None) -> Taps:
         taps = read_midi(path)
     else:
         from models.groovae import recording  # its readers are slow to import, and needed for sound alone
+        from scripts import audio
 
         times, loudness = recording.onsets(path)
         beats = tempo or estimate_tempo(times)
@@ -84,7 +85,8 @@ def read(path: Path, tempo: float | None) -> Taps:
         how = "as told" if tempo else "estimated; TEMPO= tells another"
         heard = f"{len(times)} taps at {beats:.1f} quarter notes a minute, {how}"
         steps, remarks = loudest(steps, loudness, np.zeros(len(steps)))
-        taps = Taps(steps, (Tempo(0, beats),), tuple(f"{path}: {remark}" for remark in (heard, *remarks)))
+        said = (*audio.remarks(path), *(f"{path}: {remark}" for remark in (heard, *remarks)))
+        taps = Taps(steps, (Tempo(0, beats),), said)
     if nearest(taps.steps).max() >= LONGEST * BAR:
         raise Refusal(f"{path}: expected at most {LONGEST} bars, found {int(taps.steps.max()) // BAR + 1}: "
                       "split it into shorter files")

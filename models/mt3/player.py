@@ -120,6 +120,8 @@ def play(asked: argparse.Namespace) -> int:
     for artifact in transcriber.artifacts:
         require_verified(asked.model, asked.weights, artifact)
     seconds = audio.duration(asked.recording)
+    for remark in audio.remarks(asked.recording):
+        print(f"note: {remark}", file=sys.stderr)
     told = " and ".join(artifact.told() for artifact in transcriber.artifacts)
     progress(f"listening to {seconds:.1f} seconds with {told}")
     weights = transcriber.artifacts[0].weights

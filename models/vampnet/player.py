@@ -209,6 +209,8 @@ def play(asked: argparse.Namespace) -> int:
     settings = checked(Settings(**{name: getattr(asked, name) for name in Settings._fields}))
     check_out(asked.recording, asked.out, OUT, "vamp.wav")
     seconds = audio.duration(asked.recording)
+    for remark in audio.remarks(asked.recording):
+        print(f"note: {remark}", file=sys.stderr)
     vampnet = VampNet(artifacts("vampnet", asked.weights), asked.variant)
     for artifact in vampnet.artifacts:
         require_verified("vampnet", asked.weights, artifact)

@@ -84,8 +84,60 @@ def test_sound_that_is_no_numbers_is_refused(tmp_path):
     sound = tone(3, RATE)[:, 0]
     sound[2 * RATE] = np.nan
     soundfile.write(tmp_path / "broken.wav", sound, RATE, subtype="FLOAT")
-    with pytest.raises(Refusal, match="no numbers after"):
+    with pytest.raises(Refusal, match=r"no numbers after 2\.00 seconds"):
         read(tmp_path / "broken.wav")
+
+
+@pytest.mark.parametrize(("left", "right"), [(1, -1), (0.5, -0.49), (-1, 1)])
+def test_channels_that_cancel_each_other_out_are_no_silence(tmp_path, left, right):
+    soundfile.write(tmp_path / "opposite.wav", tone(2, RATE, 2) * [left, right], RATE, subtype="FLOAT")
+    with pytest.raises(Refusal, match=r"cancel each other out.*: save one of them as mono"):
+        audio.duration(tmp_path / "opposite.wav")
+
+
+@pytest.mark.parametrize(("left", "right"), [(1, 0), (1, -0.5), (0.001, 1)])
+def test_channels_that_differ_are_mixed(tmp_path, left, right):
+    soundfile.write(tmp_path / "stereo.wav", tone(2, RATE, 2) * [left, right], RATE, subtype="FLOAT")
+    assert audio.duration(tmp_path / "stereo.wav") == 2
+
+
+def test_a_wav_that_is_cut_off_is_said_to_be(tmp_path):
+    soundfile.write(tmp_path / "cut.wav", tone(3, RATE), RATE)
+    assert audio.remarks(tmp_path / "cut.wav") == []
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:48044])
+    assert audio.duration(tmp_path / "cut.wav") == 1.5
+    [remark] = audio.remarks(tmp_path / "cut.wav")
+    assert remark.endswith("its header tells of 96,000 bytes of sound, and 48,000 are there")
+
+
+@pytest.mark.parametrize("name", ["tone.flac", "tone.ogg", "tone.mp3", "tone.aiff"])
+def test_other_recordings_promise_nothing(tmp_path, name):
+    soundfile.write(tmp_path / name, tone(1, RATE), RATE)
+    assert audio.remarks(tmp_path / name) == []
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0xFFFFFFF0])
+def test_a_stream_that_did_not_know_its_length_is_read(tmp_path, size):
+    soundfile.write(tmp_path / "piped.wav", tone(2, RATE), RATE)
+    content = bytearray((tmp_path / "piped.wav").read_bytes())
+    content[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "piped.wav").write_bytes(content)
+    assert audio.remarks(tmp_path / "piped.wav") == [] and len(read(tmp_path / "piped.wav")) == 2 * RATE
+
+
+def test_a_recorder_that_was_cut_off_left_no_empty_recording(tmp_path):
+    soundfile.write(tmp_path / "recorder.wav", tone(2, RATE), RATE)
+    content = bytearray((tmp_path / "recorder.wav").read_bytes())
+    content[40:44] = bytes(4)
+    (tmp_path / "recorder.wav").write_bytes(content)
+    with pytest.raises(Refusal, match="found none in its header and 64000 bytes after it"):
+        audio.duration(tmp_path / "recorder.wav")
+
+
+def test_what_telephones_record_is_converted_first(tmp_path):
+    (tmp_path / "voice.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 50)
+    with pytest.raises(Refusal, match=r"convert it, for instance with ffmpeg -i voice.m4a voice.wav"):
+        audio.duration(tmp_path / "voice.m4a")
 
 
 def test_a_truncated_flac_is_refused_and_a_truncated_wav_read_to_where_it_goes(tmp_path):

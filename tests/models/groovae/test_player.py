@@ -246,9 +246,9 @@ def test_the_sample_recording_is_a_clave(heard):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("silence", "expected taps, found silence"),
-    ("not a number", "expected taps, found silence"),
-    ("empty", "expected taps, found silence"),
+    ("silence", "expected sound, found 3.0 seconds of silence"),
+    ("not a number", "expected sound, found what are no numbers after 0.00 seconds"),
+    ("empty", "expected sound, found an empty recording"),
     ("one tap", "expected a rhythm, found 1 tap"),
     ("text", "expected MIDI (.mid) or a recording"),
 ])
