@@ -17,6 +17,7 @@ PAGE = Path("docs/artifacts.md")
 # What a gate measured, in words.
 WORDS = {
     "noise_ratio": "{port}: {measured:.1f} times the original's own rounding",
+    "size_share": "{percent:.0f} % of fp32's weights",
     "max_error": "{port} within {measured:.1e}",
     "mean_error": "{port} within {measured:.1e} on average",
     "snr_db": "{port} at {measured:.1f} dB",

@@ -26,6 +26,7 @@ from scripts.manifest import sha256
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
 LEAST_BY_DETOUR = 90  # dB
+SMALLER = {"metric": "size_share", "at_most": 0.99}  # what holds of every variant that rounds
 # What a missed gate means for who wants to use the artifact, by metric.
 LOSSY = "its rounding changes more than the recipe allows"
 MEANS = {
@@ -120,10 +121,12 @@ def first_line(error: Exception) -> str:
 
 
 def gates_of(task: job.Job, component: str, variant: str, suffix: str) -> list[dict[str, Any]]:
-    """The recipe's gates for an artifact."""
-    return [gate for gate in task.recipe["gates"]
-            if gate.get("component", component) == component and gate.get("variant", variant) == variant
-            and gate.get("format", "onnx") == suffix]
+    """The recipe's gates for an artifact, and that a variant for its size is smaller than fp32."""
+    own = [gate for gate in task.recipe["gates"]
+           if gate.get("component", component) == component and gate.get("variant", variant) == variant
+           and gate.get("format", "onnx") == suffix]
+    lossy = suffix == "onnx" and task.recipe["variants"][variant]["method"] != "none"
+    return own + ([SMALLER] if lossy and "size_share" not in [gate["metric"] for gate in own] else [])
 
 
 def together(task: job.Job, name: str, variant: str, components: list[str]) -> Callable[..., dict[str, np.ndarray]]:

@@ -59,7 +59,6 @@ def test_an_unknown_key_is_named_with_its_line(tmp_path_factory, key, data):
     ('dtype = "int64"', 'dtype = "int65"', "unknown dtype 'int65'"),
     ("at_most = 6", "", "a gate needs at_most or at_least"),
     ('name = "logits"', 'name = "masks"', "denoiser has two ports 'masks'"),
-    ("at_most = 1e-5", "", "a gate needs at_most or at_least"),
     ('port = "probabilities"\nmetric', 'port = "nothing"\nmetric', "'nothing' is no output of denoiser"),
     ('loop_of = ["denoiser"]', 'loop_of = ["decoder"]', "'decoder' is none of the components"),
     ('loop_of = ["denoiser"]', "", "loop_equality needs loop_of at harmonizer"),

@@ -107,6 +107,9 @@ def test_weights_that_are_kept_in_fp32_too_are_caught(task):
             tensor.name += " once more"
             model.graph.initializer.append(tensor)
     assert re.search(r"size_share: 1\.\d+, must be at most 0\.45", plant(task, change, "coconet-denoiser-int8.onnx"))
+    task.recipe["gates"] = [gate for gate in task.recipe["gates"] if gate["metric"] != "size_share"]
+    with pytest.raises(job.Refusal, match=r"size_share: 1\.\d+, must be at most 0\.99"):
+        verify.verify(task)
 
 
 @pytest.mark.parametrize("wider", [1, 40])
