@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.harmonizer import chart
+from models.harmonizer import chart, spelling
 from models.harmonizer.chords import BEAT, CHORDS, NAMES
 from models.harmonizer.voicing import voiced
 from scripts import command
@@ -117,10 +117,11 @@ def play(asked: argparse.Namespace) -> int:
     require_verified("harmonizer", asked.weights, artifact)
     progress(f"suggesting chords to {tune.length} sixteenths with {artifact.told()}")
     suggestions = harmonizer.suggest(tune.melody())
+    written = spelling.in_key(tune, suggestions)
 
     if asked.out.suffix.lower() == ".txt":
         title = f"{asked.melody.name}, {artifact.told()}"
-        text = "\n".join(chart.lines(tune, suggestions, title)) + "\n"
+        text = "\n".join(chart.lines(tune, written, title)) + "\n"
         write_whole(asked.out, lambda path: path.write_text(text, encoding="utf-8"))
     elif asked.out.suffix.lower() != ".png":
         chords = chord_notes(spans(suggestions, tune.length))
@@ -128,17 +129,19 @@ def play(asked: argparse.Namespace) -> int:
         write_whole(asked.out, lambda path: write_parts(path, tune, parts))
     if asked.plot or asked.out.suffix.lower() == ".png":
         write_whole(asked.out.with_suffix(".png"),
-                    lambda path: draw(path, tune, suggestions, asked.melody.name, artifact))
+                    lambda path: draw(path, tune, suggestions, written, asked.melody.name, artifact))
     return 0
 
 
-def draw(path: Path, tune: Tune, suggestions: Sequence[Sequence[Suggestion]], name: str, artifact: Artifact) -> None:
-    """The melody and the chords as a piano roll, the chords' names above."""
+def draw(path: Path, tune: Tune, suggestions: Sequence[Sequence[Suggestion]],
+         written: Sequence[Sequence[Suggestion]], name: str, artifact: Artifact) -> None:
+    """The melody and the chords as a piano roll, the chords' names above as they are written in the key."""
     from scripts import pianoroll  # matplotlib is slow to import, and needed for a picture alone
 
     chords = spans(suggestions, tune.length)
     voices = [pianoroll.Voice(*voice) for voice in zip(VOICES, COLOURS, HEIGHTS, (tune.notes, chord_notes(chords)))]
-    pianoroll.draw(path, tune, voices, name, artifact.told(), [(start, chord) for start, _, chord in chords])
+    pianoroll.draw(path, tune, voices, name, artifact.told(), [
+        (start, chord) for start, _, chord in spans(written, tune.length)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
