@@ -9,7 +9,7 @@ import pytest
 from models.mt3 import components
 from models.mt3.player import stepping
 from scripts.recipe import read
-from tests.conftest import ROOT, exact_session
+from tests.conftest import ROOT, exact_session, made
 from tests.models.mt3.golden_weights import golden_arrays
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +25,15 @@ def cast(tiny: Path) -> Path:
 def full_cast(seeded: Path) -> Path:
     """The same at real size."""
     return ROOT / "build/seeded/mt3/compose"
+
+
+@pytest.fixture(scope="session")
+def released(golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts that a user with the authors' files makes: none misses a gate."""
+    given = tmp_path_factory.mktemp("given")
+    (given / "mt3").symlink_to((golden / "mt3/released").resolve())
+    made("mt3", "WEIGHTS=released", f"SOURCES={given}")
+    return ROOT / "build/released/mt3/compose"
 
 
 class Network:
