@@ -44,11 +44,22 @@ def load(folder: Path, model: str, component: str, variant: str) -> Artifact:
     except Refusal:
         raise
     except Exception as error:  # ONNX Runtime's errors have no base of their own
+        require_files(path, str(error))
         raise Refusal(f"{path}: expected ONNX, found a file that can't be loaded: "
                       f"cast it again with make {model}, or download it again") from error
     told = session.get_modelmeta().custom_metadata_map
     require_weights(path, told)
     return Artifact(path, sha256(path), session, told.get("weights", "unknown"))
+
+
+def require_files(path: Path, complaint: str) -> None:
+    """Raises Refusal where what ONNX Runtime complains of are weights that are a link: it takes files alone."""
+    for weights in path.parent.glob("*.weights"):
+        links = weights.stat().st_nlink
+        if weights.name in complaint and (weights.is_symlink() or links > 1):
+            kind = "a symbolic link" if weights.is_symlink() else f"one of {links} hard links to it"
+            raise Refusal(f"{weights}: expected a file of its own for ONNX Runtime, found {kind}: copy it with "
+                          f"cp -L {weights} {weights}.copy && mv {weights}.copy {weights}")
 
 
 def require_weights(path: Path, told: Mapping[str, str]) -> None:

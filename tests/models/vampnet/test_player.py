@@ -4,7 +4,10 @@ What hears or makes sound loud runs in the player's toolchain, which alone has S
 """
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +231,21 @@ def test_weights_that_are_not_those_an_artifact_names_are_refused(cast, tmp_path
     path.write_bytes(content)
     with pytest.raises(Refusal, match=r"coarse-int8\.weights: expected the weights that vampnet-coarse-sampler"):
         VampNet(tmp_path)
+
+
+@pytest.mark.parametrize(("link", "said"), [(os.link, "one of 2 hard links"), (os.symlink, "a symbolic link")])
+def test_weights_that_are_links_are_said_to_be_and_the_remedy_helps(cast, tmp_path, link, said):
+    """As in a tree that was copied by links, or in a cache that has names in one place and bytes in another."""
+    for folder in ("blobs", "linked"):
+        (tmp_path / folder).mkdir()
+    for path in cast.iterdir():
+        shutil.copyfile(path, tmp_path / "blobs" / path.name)
+        link(tmp_path / "blobs" / path.name, tmp_path / "linked" / path.name)
+    for _ in range(2):  # the weights of the two samplers
+        with pytest.raises(Refusal, match=said) as refusal:
+            VampNet(tmp_path / "linked")
+        subprocess.run(str(refusal.value).partition("copy it with ")[2], shell=True, check=True)
+    VampNet(tmp_path / "linked")
 
 
 def test_make_plays_a_recording_and_draws_it(cast, loop, tmp_path):
