@@ -41,6 +41,11 @@ def files(checkpoint: Path, custom: Dict[str, Any]) -> List[Path]:
         return [folder / "checkpoint", *sorted(path for path in folder.glob("target.*/*") if path.is_file())]
     if custom["checkpoint"] == "tfjs" and (checkpoint.name == tfjs.MANIFEST or not checkpoint.is_file()):
         return tfjs_files(checkpoint.parent if checkpoint.name == tfjs.MANIFEST else checkpoint)
+    if SHARD.search(checkpoint.name) and index_of(checkpoint.with_suffix("")).is_file():
+        checkpoint = checkpoint.with_suffix("")
+    elif checkpoint.is_file() and index_of(checkpoint).is_file():
+        raise Refusal("CHECKPOINT={}: expected a checkpoint's prefix, whose data lie in {}.data-00000-of-00001, found "
+                      "a file of that name: rename it to that one".format(checkpoint, checkpoint.name))
     if checkpoint.is_file() and checkpoint.suffix not in (".index", ".meta"):
         refuse_others(checkpoint, custom)
         return [checkpoint]

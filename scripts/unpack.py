@@ -24,6 +24,9 @@ MOST_PATH = 1000  # bytes of a path
 MOST_DEPTH = 32  # parts of a path
 BLOCK = 1 << 20
 ZIP = (b"PK\3\4", b"PK\5\6")  # with members, without
+# What compressed files begin with, and what undoes each.
+PACKED = ((b"\x1f\x8b", "gunzip"), (b"BZh", "bunzip2"), (b"\xfd7zXZ", "unxz"), (b"\x28\xb5\x2f\xfd", "unzstd"),
+          (b"7z\xbc\xaf", "7z x"), (b"Rar!", "unrar x"))
 
 
 class Member(NamedTuple):
@@ -41,7 +44,12 @@ def unpack(archive: Path, folder: Path) -> None:
     or larger than it says; and on an archive that is damaged or huge. The caller removes what was unpacked before.
     """
     with archive.open("rb") as file:
-        members = from_zip if file.read(4) in ZIP else from_tar
+        head = file.read(8)
+    for begins, undo in PACKED:
+        if head.startswith(begins):
+            raise Refusal("{}: expected a tar or zip archive, found a compressed one: undo that first, with {} "
+                          "{}".format(archive, undo, archive))
+    members = from_zip if head[:4] in ZIP else from_tar
     taken: Set[PurePosixPath] = set()
     folders = {PurePosixPath()}
     room = MOST_BYTES
