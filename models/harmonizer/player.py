@@ -10,7 +10,7 @@ its end is added where the last beat isn't whole.
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from models.harmonizer.voicing import voiced
 from scripts import command
 from scripts.job import Refusal, progress
 from scripts.player import WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
-from scripts.tune import Note, Part, Tune, read_tune, write_parts
+from scripts.tune import Note, Part, Tune, bars_of, read_tune, write_parts
 
 PITCHES = range(55, 88)  # in which the training moved the melodies
 EXAMPLE = "models/coconet/samples/old-hundredth.mid"
@@ -92,6 +92,15 @@ def checked(melody: np.ndarray) -> np.ndarray:
     return np.pad(melody, (0, -len(melody) % BEAT)).astype(np.int64)
 
 
+def off_the_beat(path: Path, tune: Tune) -> Iterator[str]:
+    """What the tune's meter has otherwise than the model, which hears quarter notes from the file's start."""
+    meters = [sign.message for sign in tune.signs if sign.message.type == "time_signature"]
+    if any(meter.denominator >= 8 and meter.numerator % 3 == 0 and meter.numerator > 3 for meter in meters):
+        yield f"{path}: its beats are dotted, and a chord is suggested for each quarter note, across them"
+    if moved := sum(bar.start % BEAT != 0 for bar in bars_of(tune)):
+        yield f"{path}: {moved} of its bars begin between the quarter notes that chords are suggested for"
+
+
 def spans(suggestions: Sequence[Sequence[Suggestion]], length: int) -> list[tuple[int, int, str]]:
     """Start and end in sixteenths and name of each first chord, equal ones in a row joined; all end by `length`."""
     names = enumerate(best[0].chord for best in suggestions)
@@ -110,7 +119,7 @@ def play(asked: argparse.Namespace) -> int:
         raise Refusal(f"IN: expected a MIDI file, none was named: for instance IN={EXAMPLE}")
     check_out(asked.melody, asked.out, (".mid", ".midi", ".txt", ".png"), "chords.mid")
     tune = read_tune(asked.melody, PITCHES, EXAMPLE)
-    for remark in tune.remarks:
+    for remark in (*tune.remarks, *off_the_beat(asked.melody, tune)):
         print(f"note: {remark}", file=sys.stderr)
     harmonizer = Harmonizer(artifacts("harmonizer", asked.weights), asked.variant)
     artifact = harmonizer.artifact

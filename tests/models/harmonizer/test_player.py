@@ -47,13 +47,17 @@ def file_of(path: Path, pitches: Sequence[int | None], start: int = 0, ticks: in
 
 def notes_of(path: Path, part: int) -> list[tuple[int, int, int]]:
     """(start, end, pitch) of a part's notes, in ticks."""
-    return sorted(sounding(list(timed(mido.MidiFile(path).tracks[part], 1))))
+    return of_track(mido.MidiFile(path).tracks[part])
+
+
+def of_track(track: mido.MidiTrack) -> list[tuple[int, int, int]]:
+    return sorted(note for notes in sounding(list(timed(track, 1))) for note in notes)
 
 
 def test_writes_the_melody_note_for_note_and_block_chords(play, tmp_path):
     assert play(OLD_HUNDREDTH, tmp_path / "out.mid") == 0
-    [own] = [track for track in mido.MidiFile(OLD_HUNDREDTH).tracks if list(sounding(list(timed(track, 1))))]
-    assert notes_of(tmp_path / "out.mid", 1) == sorted(sounding(list(timed(own, 1))))
+    [own] = filter(None, map(of_track, mido.MidiFile(OLD_HUNDREDTH).tracks))
+    assert notes_of(tmp_path / "out.mid", 1) == own
     assert [track.name for track in mido.MidiFile(tmp_path / "out.mid").tracks[1:]] == ["Melody", "Chords"]
     chords = notes_of(tmp_path / "out.mid", 2)
     sounds = [(span, sorted(note[2] for note in notes))
@@ -141,6 +145,20 @@ def test_rests_and_upbeats_are_taken(play, tmp_path, start):
 def test_a_low_melody_is_moved_and_that_is_said(play, tmp_path, capsys):
     assert play(file_of(tmp_path / "melody.mid", [40, 45]), tmp_path / "out.mid") == 0
     assert "moved 2 octaves up into G3 to E♭6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("meters", "said"), [
+    ([(0, 4, 4)], []), ([(0, 3, 4)], []), ([(0, 1, 4), (480, 4, 4)], []), ([(0, 6, 8)], ["its beats are dotted"]),
+    ([(0, 3, 8)], ["3 of its bars begin between"]),
+    ([(0, 1, 8), (240, 4, 4)], ["2 of its bars begin between"]),
+    ([(0, 1, 8), (240, 12, 8)], ["its beats are dotted", "2 of its bars begin between"]),
+])
+def test_it_says_where_chords_do_not_lie_on_the_meters_beats(meters, said):
+    signs = tuple(Sign(tick, mido.MetaMessage("time_signature", numerator=above, denominator=below))
+                  for tick, above, below in meters)
+    tune = Tune((Note(0, 32, 60),), 32, 120, signs, ())
+    assert [remark.startswith(f"melody.mid: {start}") for remark, start in zip(
+        player.off_the_beat(Path("melody.mid"), tune), said, strict=True)] == [True] * len(said)
 
 
 def test_draws_a_picture(play, tmp_path):
