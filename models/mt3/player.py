@@ -127,7 +127,8 @@ def play(asked: argparse.Namespace) -> int:
     weights = transcriber.artifacts[0].weights
     if weights in STAND_INS:
         progress(f"its {weights} weights are an untrained stand-in: expect notes, not music")
-    with tqdm(total=round(seconds, 1), unit="s", desc="heard", leave=False) as bar:
+    with tqdm(total=round(seconds, 1), unit="s", desc="heard", leave=False,
+              disable=None) as bar:  # on a terminal alone
         found = transcriber.transcribe(audio.read(asked.recording, RATE), bar.update)
     played = midi.instruments(found.notes)
     progress(f"{len(found.notes)} notes of {len(played)} instrument{'s' * (len(played) != 1)}"
