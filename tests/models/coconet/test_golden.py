@@ -9,8 +9,8 @@ import pytest
 
 from models.coconet import inputs
 from models.coconet.player import Harmonizer
-from scripts import verify
-from tests.conftest import ROOT, copy_tree, exact_session, made, run
+from scripts import job, optimize, recipe, verify
+from tests.conftest import ROOT, exact_session, run
 
 HERE = ROOT / "tests/models/coconet"
 LENGTH = 32
@@ -18,21 +18,22 @@ LENGTH = 32
 
 @pytest.fixture(scope="module")
 def golden_cast(golden, tmp_path_factory):
-    """The denoiser cast from a checkpoint of the golden weights, at 64 layers of 128 filters."""
-    folder = tmp_path_factory.mktemp("golden")
-    checkpoint, tree = folder / "checkpoint", copy_tree(folder / "tree")
-    checkpoint.mkdir()
-    done = run("scripts/in", "legacy", "python", HERE / "write_golden.py", checkpoint, golden / "coconet/hparams.json")
+    """The denoiser cast from a checkpoint of the golden weights, at 64 layers of 128 filters, and what that holds."""
+    folder, told = tmp_path_factory.mktemp("golden"), recipe.read(ROOT, "coconet")
+    for name in ("checkpoint", "export", "optimize"):
+        (folder / name).mkdir()
+    done = run("scripts/in", "legacy", "python", HERE / "cast_golden.py", folder / "checkpoint",
+               golden / "coconet/hparams.json", folder / "export", told=json.dumps(told))
     assert done.returncode == 0, done.stderr
-    made("optimize", "MODELS=coconet", f"CHECKPOINT={checkpoint}", cwd=tree)
-    return tree / "build/custom/coconet/optimize/denoiser.onnx"
+    optimize.optimize(job.Job("coconet", "custom", told, {"export": folder / "export"}, folder / "optimize", None))
+    return folder / "optimize/denoiser.onnx", json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("case", ["", "gibbs_"])
 def test_the_cast_of_the_golden_weights_gives_the_golden_outputs(golden, golden_cast, case):
     """Bounds are the golden README's; argmaxes are compared where the gap between the two highest exceeds 0.01."""
     expected = np.load(golden / "coconet/forward.npz")
-    session = exact_session(golden_cast)
+    session = exact_session(golden_cast[0])
     logits, probabilities = session.run(
         ["logits", "probabilities"], {"pianorolls": expected["pianorolls"], "masks": expected[case + "masks"]})
     assert np.abs(logits - expected[case + "logits"]).max() <= 5e-3
@@ -45,14 +46,8 @@ def test_the_cast_of_the_golden_weights_gives_the_golden_outputs(golden, golden_
 
 def test_the_golden_weights_are_the_golden_ones(golden, golden_cast):
     """Every array, by the hash in weights.json: so the stream, the names and the shapes are the agreed ones."""
-    source = golden_cast.parent.parent / "fetch"
-    code = ("import sys, hashlib, json, tensorflow as tf;"
-            "r = tf.train.load_checkpoint(sys.argv[1] + '/best_model.ckpt');"
-            "print(json.dumps({n: [r.get_tensor(n).shape, hashlib.sha256(r.get_tensor(n).tobytes()).hexdigest()]"
-            " for n in r.get_variable_to_shape_map()}))")
-    found = json.loads(run("scripts/in", "legacy", "python", "-c", code, source).stdout)
     expected = json.loads((golden / "coconet/weights.json").read_text())["tensors"]
-    assert found == expected
+    assert golden_cast[1] == expected
 
 
 @pytest.fixture(scope="module")
