@@ -101,19 +101,17 @@ def test_a_push_needs_a_place_and_an_image(small):
     assert "run make images before make push" in small.error("push", REGISTRY="127.0.0.1:1/x")
 
 
-def test_a_stage_runs_in_an_image_that_was_pulled(small, registry, tmp_path):
-    """From the registry into a store of podman's that has nothing else."""
-    told = {"ENGINE": "podman"}
-    for goals in (["images"], ["push", f"REGISTRY={registry.address}/foundry"]):
-        assert small.make(*goals, **told).returncode == 0
+@pytest.mark.parametrize("kept", ["podman"], indirect=True)
+def test_a_stage_runs_in_an_image_that_was_pulled(pushed, tmp_path):
+    """Into a store of podman's that has nothing else."""
     store = tmp_path / "storage.conf"
     store.write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/graph"\n')
-    fresh = {"CONTAINERS_STORAGE_CONF": str(store)}
+    fresh = {"ENGINE": "podman", "CONTAINERS_STORAGE_CONF": str(store)}
     try:
         assert run("podman", "images", "--quiet", **fresh).stdout == ""
-        pulled = small.make("pull", **told, **fresh)
-        said = small.make("fetch", MODELS="toy", WEIGHTS="tiny", **told, **fresh).stdout
+        pulled = pushed.small.make("pull", **fresh)
+        said = pushed.small.make("fetch", MODELS="toy", WEIGHTS="tiny", **fresh).stdout
     finally:
         run("podman", "image", "rm", "--all", "--force", **fresh)
     assert pulled.returncode == 0, pulled.stderr
-    assert f"{small.toolchain} runs in podman" in said and said.count(" done in ") == 1
+    assert f"{pushed.small.toolchain} runs in podman" in said and said.count(" done in ") == 1
