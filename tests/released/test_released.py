@@ -89,7 +89,8 @@ def offline(tmp_path_factory, authors):
 def test_every_model_is_fetched_from_the_authors_layouts(offline):
     """What isn't known is recorded on first use."""
     _, _, said, folders = offline
-    assert set(re.findall(r"recorded (\d+) files? of (\S+) in", said)) == {("295", "ismir2021"), ("1", "coconet-browser")}
+    recorded = set(re.findall(r"recorded (\d+) files? of (\S+) in", said))
+    assert recorded == {("295", "ismir2021"), ("1", "coconet-browser")}
     for model, there in folders.items():
         made = fetched(ROOT / f"build/tiny/{model}/fetch")
         assert there == {name: made[name] for name in there}
@@ -101,7 +102,7 @@ def test_every_model_is_fetched_from_the_authors_layouts(offline):
 def test_a_model_is_built_from_a_folder_of_files_without_any_network(offline, model):
     """Then not built again, though the folder is gone."""
     if model != "coconet" and not FULL:
-        pytest.skip("NOT BUILT AGAIN from files that equal the toys', which are built: FULL=1 builds all models of them")
+        pytest.skip("NOT BUILT from the authors' layouts, whose files are the toys', which are: FULL=1 builds both")
     one, given, _, _ = offline
     said = one.make("all", "WEIGHTS=released", f"MODELS={model}", f"SOURCES={given}")
     report = json.loads((one.tree / f"build/released/{model}/verify/report.json").read_text())
