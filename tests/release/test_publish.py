@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -31,10 +30,11 @@ from tests.release.github import (
     taken,
     unheard,
 )
+from tests.warm import Warm
 
 TAG = "v1.0.0"
 # Patience for tests: all times in seconds.
-HASTY = {"answering": 2, "receiving": 2, "attempts": 3, "pause": 0.05, "limited": 2, "longest": 4, "between": 0,
+HASTY = {"answering": 2, "receiving": 2, "attempts": 3, "pause": 0.05, "limited": 0.6, "longest": 4, "between": 0,
          "between_writes": 0}
 CODE = """
 import json, sys
@@ -52,27 +52,25 @@ FILES = {
 }
 
 
+def git(tree, *words):
+    done = run("git", "-c", "user.name=Tester", "-c", "user.email=tester@example.org", *words, cwd=tree,
+               GIT_CONFIG_GLOBAL="/dev/null")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 class Foundry:
     """A git repository that holds what publishing needs, with a tag, and dist/<tag>/ made from its commit."""
 
-    def __init__(self, folder, python):
-        self.tree, self.python, self.tag = folder / "tree", python, TAG
-        for name in ("scripts", "images/release"):
-            shutil.copytree(ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / ".gitignore", self.tree)
-        self.git("init", "--quiet", "--initial-branch", "main")
-        self.git("add", ".")
-        self.git("commit", "--quiet", "--message", "All")
-        self.git("tag", TAG)
+    def __init__(self, folder, tagged, warm):
+        self.tree, self.warm, self.tag = folder / "tree", warm, TAG
+        shutil.copytree(tagged, self.tree)
         self.commit = self.git("rev-parse", "HEAD")
         self.github = GitHub({TAG: self.commit})
         self.pack()
 
     def git(self, *words):
-        done = run("git", "-c", "user.name=Tester", "-c", "user.email=tester@example.org", *words, cwd=self.tree,
-                   GIT_CONFIG_GLOBAL="/dev/null")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return git(self.tree, *words)
 
     def pack(self, files=FILES, **told):
         """Write dist/<tag>/ as make package does; told: what its manifest says instead."""
@@ -97,14 +95,12 @@ class Foundry:
 
     def environment(self, **told):
         outer = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-        return {**outer, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1", "GITHUB_API_URL": self.github.url,
-                "GITHUB_REPOSITORY": REPOSITORY, "GITHUB_TOKEN": TOKEN, **told}
+        return {**outer, "GITHUB_API_URL": self.github.url, "GITHUB_REPOSITORY": REPOSITORY, "GITHUB_TOKEN": TOKEN,
+                **told}
 
     def start(self, verb="publish", patience=HASTY, **told):
-        told = self.environment(**told)
-        return subprocess.Popen([self.python, "-c", CODE, json.dumps({"verb": verb, "tag": self.tag,
-                                                                      "patience": patience})],
-                                cwd=self.tree, env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = json.dumps({"verb": verb, "tag": self.tag, "patience": patience})
+        return self.warm.start(CODE, words, folder=self.tree, environment=self.environment(**told))
 
     def publish(self, **told):
         """The exit status and all that was said; a token and a traceback never are."""
@@ -133,9 +129,31 @@ def python() -> str:
     return run("scripts/in", "release", "python", "-c", "import sys; print(sys.executable)").stdout.strip()
 
 
+@pytest.fixture(scope="session")
+def warm(python, tmp_path_factory):
+    one = Warm(python, "github, requests, tqdm.utils", tmp_path_factory.mktemp("warm"))
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def tagged(python, tmp_path_factory):
+    """A git repository of a commit, with a tag."""
+    tree = tmp_path_factory.mktemp("tagged") / "tree"
+    unused = shutil.ignore_patterns("__pycache__", "inspection", "rewrites")
+    for name in ("scripts", "images/release"):
+        shutil.copytree(ROOT / name, tree / name, ignore=unused)
+    shutil.copy(ROOT / ".gitignore", tree)
+    for words in (["init", "--quiet", "--initial-branch", "main"], ["add", "."],
+                  ["commit", "--quiet", "--message", "All"], ["tag", TAG], ["gc", "--quiet"]):
+        git(tree, *words)
+    assert run(python, "-m", "compileall", "-q", "scripts", cwd=tree).returncode == 0
+    return tree
+
+
 @pytest.fixture
-def foundry(tmp_path, python):
-    made = Foundry(tmp_path, python)
+def foundry(tmp_path, tagged, warm):
+    made = Foundry(tmp_path, tagged, warm)
     yield made
     made.github.close()
 
@@ -429,6 +447,12 @@ def test_where_no_digest_is_told_the_bytes_are_read_back(foundry, intact):
 # GitHub fails
 
 
+def limited(seconds):
+    """Requests are limited for so long from when the answer is given."""
+    return lambda *told: says(403, "API rate limit exceeded for user", x_ratelimit_remaining="0",
+                              x_ratelimit_reset=str(int(time.time()) + seconds))(*told)
+
+
 LIMITED = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 QUESTIONS = ("repository", "commit", "list", "assets", "release")
 SURVIVED = {
@@ -438,15 +462,13 @@ SURVIVED = {
     "the answer is lost": ([unheard], "GitHub is out of order (502): trying again in 0 s"),
     "no answer in time": ([late], "no answer in time: trying again in 0 s"),
     "the connection is reset": ([cut, cut], "trying again in 0 s"),
-    "too many requests, and for how long": ([says(403, LIMITED, Retry_After="1")],
-                                            "GitHub limits requests (403): trying again in 1 s"),
+    "too many requests, and for how long": ([says(403, LIMITED, Retry_After="2")],
+                                            "GitHub limits requests (403): trying again in 2 s"),
     "too many requests, and not for how long": ([says(403, LIMITED)],
-                                                "GitHub limits requests (403): trying again in 2 s"),
+                                                "GitHub limits requests (403): trying again in 1 s"),
     "too many requests by another number": ([says(429, "Too many requests", Retry_After="1")],
                                             "GitHub limits requests (429): trying again in 1 s"),
-    "too many requests in an hour": ([lambda *told: says(
-        403, "API rate limit exceeded for user", x_ratelimit_remaining="0",
-        x_ratelimit_reset=str(int(time.time()) + 2))(*told)], "GitHub limits requests (403): trying again in "),
+    "too many requests in an hour": ([limited(2)], "GitHub limits requests (403): trying again in "),
 }
 
 
@@ -501,8 +523,7 @@ FINAL = {
     "its errors": ([says(500)], "GitHub is out of order (500), 3 times in a row: run make publish again later"),
     "no answer": ([silent], "no answer in time, 3 times in a row: run make publish again later"),
     "resets": ([cut], "3 times in a row: run make publish again later"),
-    "an hour's limit": ([says(403, "API rate limit exceeded for user", x_ratelimit_remaining="0",
-                              x_ratelimit_reset=str(int(time.time()) + 3600))], "GitHub limits requests (403) for 3"),
+    "an hour's limit": ([limited(3600)], "GitHub limits requests (403) for 3"),
     "limits": ([says(429)], "GitHub limits requests (429), 3 times in a row"),
     "what it doesn't take": ([says(400, "Problems parsing\nJSON")], "found the answer 400 Problems parsing JSON: mend"),
 }
