@@ -16,7 +16,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare images images-verify engines-verify push pull doctor lock clean $(stages) $(MODELS)
+  matrix compare images images-verify engines-verify places-verify push pull doctor lock clean $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -32,7 +32,7 @@ $(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights int
 $(stages): ## every model up to that stage
 	@$(build) --until $@ $(MODELS)
 
-test: ## the whole test suite; TESTS=tests/scripts narrows, FULL=1 proves anew what images-verify and engines-verify recorded
+test: ## the whole test suite; TESTS=tests/scripts narrows, FULL=1 proves anew what is on record in checksums/
 	@ENGINE=venv scripts/in torch python -m pytest -q $(TESTS)
 
 verify: ## compare what was built with checksums/, every byte of it
@@ -104,6 +104,9 @@ images-verify: ## build each image twice from nothing, compare the digests, and 
 
 engines-verify: ## build in the containers of ENGINE=docker, podman or both, and record that the bytes are those in checksums/
 	@$(python) scripts.engines
+
+places-verify: ## build models at toy size in another place, and record that the bytes are the same
+	@$(python) scripts.places $(MODELS)
 
 push: ## push the images to REGISTRY=host/path, and record their digests
 	@$(images) push $(TOOLCHAINS)

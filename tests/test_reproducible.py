@@ -1,44 +1,34 @@
 """Same inputs, same bytes: wherever, whenever and by whomever it is built."""
 
-import hashlib
-import os
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from scripts import recipe
-from scripts.build import NAMES
-from tests.conftest import ROOT, SMALL, built, copy_tree, made, run
-
-EVIDENCE = {"reference.npz", "answers.npz", "report.json", "report.md", "timing.json"}
-# What the numerical libraries take as: use no newer instructions than these.
-OLD_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41",
-                 "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem"}
+from scripts import places, recipe
+from tests.conftest import FULL, ROOT, SMALL, built, copy_tree, made, run
+from tests.scripts import toy
 
 
-def hashes(build: Path) -> dict[str, str]:
-    """Every reproducible file of a build's stages, manifests too, by its path."""
-    return {str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for stage in NAMES for path in sorted((build / stage).rglob("*"))
-            if path.is_file() and path.name not in EVIDENCE}
+def proven(name: str) -> bool:
+    """Whether it is on record that today's inputs give the same bytes in another place, and needn't be seen again."""
+    return not FULL and places.recorded().get(name) == places.key(name)
 
 
-def test_two_places_give_equal_bytes(tiny, tmp_path):
-    """Another folder with a space in its name, hash seed, threads, time zone, locale, umask, processor and clock."""
-    tree = copy_tree(tmp_path / "an other place")
-    (tree / "build").mkdir()
-    core = min(os.sched_getaffinity(0))
-    done = run(
-        "bash", "-c", f"umask 077 && taskset -c {core} make all WEIGHTS=tiny", cwd=tree, PYTHONHASHSEED="7",
-        OMP_NUM_THREADS="1", TZ="Asia/Kathmandu", LC_ALL="C", LANG="tr_TR.UTF-8",
-        SOURCE_DATE_EPOCH="1", **OLD_PROCESSOR)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for model in recipe.models(ROOT):
-        here = built(model, "tiny")
-        there = hashes(tree / here.relative_to(ROOT))
-        assert len(there) >= 15
-        assert there == hashes(here)
+@pytest.mark.parametrize("model", recipe.models(ROOT))
+def test_two_places_give_equal_bytes(tiny, tmp_path, model):
+    """Another folder with a space in its name, hash seed, threads, time zone, locale, umask, processor and clock. Built
+    there only where checksums/places.toml was written for other inputs.
+    """
+    assert len(places.hashes(built(model, "tiny"))) >= 15
+    assert proven(model) or places.differences(model, tmp_path / "an other place") == []
+
+
+def test_real_size_calibration_does_not_follow_threads_or_processor(seeded, tmp_path):
+    """The stage whose bytes rest on measured activations, again on one thread without the CPU's vector units."""
+    assert proven(places.CALIBRATION) or places.differences(places.CALIBRATION, tmp_path / "an other place") == []
 
 
 @pytest.mark.parametrize("model", SMALL)
@@ -47,10 +37,48 @@ def test_the_real_size_has_the_recorded_bytes(seeded, model):
     assert run("sha256sum", "-c", "--quiet", f"checksums/{kind}/{model}.sha256").returncode == 0
 
 
-def test_real_size_calibration_does_not_follow_threads_or_processor(seeded, tmp_path):
-    """The stage whose bytes rest on measured activations, again on one thread without the CPU's vector units."""
-    tree = copy_tree(tmp_path / "tree")
-    for stage in ("fetch", "export", "optimize"):
-        shutil.copytree(ROOT / "build/seeded/coconet" / stage, tree / "build/seeded/coconet" / stage)
-    made("quantize", "MODELS=coconet", cwd=tree, OMP_NUM_THREADS="1", **OLD_PROCESSOR)
-    assert hashes(tree / "build/seeded/coconet/quantize") == hashes(ROOT / "build/seeded/coconet/quantize")
+# The record of places
+
+
+def verified(tree: Path, sample: str) -> subprocess.CompletedProcess[str]:
+    """What make places-verify says of toys whose stage compose has this code."""
+    toy.plant(tree)
+    run("git", "init", "--quiet", cwd=tree)
+    (tree / "models/toy/compose.py").write_text(sample)
+    run("make", "all", "WEIGHTS=tiny", cwd=tree)
+    made("checksums", "WEIGHTS=tiny", cwd=tree)
+    return run("make", "--no-print-directory", "places-verify", cwd=tree)
+
+
+def test_models_that_are_the_same_in_two_places_are_put_on_record(tmp_path):
+    done = verified(tmp_path, toy.SAMPLE)
+    assert "toy: the same bytes in another place" in done.stdout, done.stdout + done.stderr
+    recorded = tomllib.loads((tmp_path / "checksums/places.toml").read_text())
+    assert len(recorded["toy"]) == len(recorded["echo"]) == 64
+
+
+@pytest.mark.parametrize("read", ["os.getcwd()", "oct(os.umask(0))"])
+def test_a_model_that_follows_its_place_is_not_put_on_record(tmp_path, read):
+    """Its folder or its umask: the file that differs is named."""
+    done = verified(tmp_path, f"import os\n\n\ndef composed(data):\n    return {read}.encode() + data\n")
+    assert done.returncode == 2
+    assert "expected the same bytes in another place, found others in compose/" in done.stderr, done.stderr
+    record = tmp_path / "checksums/places.toml"
+    assert not record.is_file() or "toy = " not in record.read_text()
+
+
+def test_the_proof_of_a_place_is_of_all_that_decides_its_bytes(tiny, monkeypatch, tmp_path):
+    tree = copy_tree(tmp_path)
+    for stage in places.stages("harmonizer"):
+        place = places.folder("harmonizer") / stage / "manifest.json"
+        (tree / place).parent.mkdir(parents=True)
+        shutil.copy(ROOT / place, tree / place)
+    monkeypatch.setattr(places, "ROOT", tree)
+    before = places.key("harmonizer")
+    stages = [str(places.folder("harmonizer") / stage / "manifest.json") for stage in places.stages("harmonizer")]
+    for name in (*stages, "scripts/in", "scripts/build.py", "scripts/places.py"):
+        whole = (tree / name).read_text()
+        (tree / name).write_text(whole.replace('"key": "', '"key": "0') if name in stages else whole + "\n")
+        assert places.key("harmonizer") != before, name
+        (tree / name).write_text(whole)
+    assert places.key("harmonizer") == before

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from scripts import engines, recipe
+from scripts.places import hashes
 from tests.conftest import FULL, ROOT, built, copy_tree, made, run
 from tests.images.conftest import BUILDERS, holding
-from tests.test_reproducible import hashes
 
 NAMES = ["PYTHONHASHSEED", "TZ", "LC_ALL", "SOURCE_DATE_EPOCH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"]
 
