@@ -27,35 +27,56 @@ def archive(folder: Path, target: Path, inside: str = "") -> Path:
 # What the arrays are
 
 
-def test_seeded_sources_have_the_released_checkpoints_arrays(golden, full_cast):
-    """All 44, by name and shape, in files of the released names and of nearly their size."""
-    folder = full_cast.parent / "fetch"
-    code = ("import sys, json, tensorflow as tf;"
-            "print(json.dumps(tf.train.load_checkpoint(sys.argv[1]).get_variable_to_shape_map()))")
-    found = json.loads(run("scripts/in", "legacy", "python", "-c", code, folder / PREFIX).stdout)
-    released = json.loads((golden / "groovae/released-index.json").read_text())
-    assert found == {tensor["name"]: tensor["shape"] for tensor in released["tensors"]}
-    data = f"{PREFIX}.data-00000-of-00001"
-    assert (folder / data).stat().st_size == released["files"][data]["bytes"]
+ASKED = """
+import json, pathlib, sys
+import tensorflow as tf
+from models.groovae import source
+from scripts.job import Refusal
+
+seeded, released = sys.argv[1:]
+told = {"arrays": tf.train.load_checkpoint(seeded).get_variable_to_shape_map(), "known": source.RELEASED_INDEX}
+source.MOST_TOLD = 100
+try:
+    source.read(pathlib.Path(released))
+except Refusal as refusal:
+    told["refused"] = str(refusal)
+print(json.dumps(told))
+"""
 
 
-def test_the_released_index_lets_only_released_arrays_through(golden, tmp_path):
-    """Its CRC-32Cs are compared with every array, those that only training needs too."""
-    shutil.copy(golden / f"groovae/{PREFIX}.index", tmp_path)
-    with (tmp_path / f"{PREFIX}.data-00000-of-00001").open("wb") as data:
+@pytest.fixture(scope="module")
+def asked(golden, full_cast, tmp_path_factory):
+    """What is told of the seeded checkpoint's arrays, and of the released index beside zeros."""
+    folder = tmp_path_factory.mktemp("released")
+    shutil.copy(golden / f"groovae/{PREFIX}.index", folder)
+    with (folder / f"{PREFIX}.data-00000-of-00001").open("wb") as data:
         data.truncate(62_254_420)
-    code = ("import sys, pathlib\nfrom models.groovae import source\nfrom scripts.job import Refusal\n"
-            "source.MOST_TOLD = 100\ntry: source.read(pathlib.Path(sys.argv[1]))\nexcept Refusal as told: print(told)")
-    told = run("scripts/in", "legacy", "python", "-c", code, tmp_path).stdout
-    released = json.loads((golden / "groovae/released-index.json").read_text())["tensors"]
-    assert {tensor["name"] for tensor in released if f" {tensor['name']} is unreadable (Checksum" in told} == {
-        tensor["name"] for tensor in released if tensor["name"] != "beta1_power"}  # which is 0 indeed
+    done = run("scripts/in", "legacy", "python", "-c", ASKED, full_cast.parent / "fetch" / PREFIX, folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def test_the_released_index_is_known_by_its_hash(golden):
-    told = json.loads((golden / "groovae/released-index.json").read_text())["files"][f"{PREFIX}.index"]["sha256"]
-    code = "from models.groovae.source import RELEASED_INDEX; print(RELEASED_INDEX)"
-    assert run("scripts/in", "legacy", "python", "-c", code).stdout.strip() == told
+@pytest.fixture(scope="module")
+def released(golden):
+    return json.loads((golden / "groovae/released-index.json").read_text())
+
+
+def test_seeded_sources_have_the_released_checkpoints_arrays(asked, released, full_cast):
+    """All 44, by name and shape, in files of the released names and of nearly their size."""
+    assert asked["arrays"] == {tensor["name"]: tensor["shape"] for tensor in released["tensors"]}
+    data = f"{PREFIX}.data-00000-of-00001"
+    assert (full_cast.parent / "fetch" / data).stat().st_size == released["files"][data]["bytes"]
+
+
+def test_the_released_index_lets_only_released_arrays_through(asked, released):
+    """Its CRC-32Cs are compared with every array, those that only training needs too."""
+    names = {tensor["name"] for tensor in released["tensors"]}
+    assert {name for name in names if f" {name} is unreadable (Checksum" in asked["refused"]} == names - {
+        "beta1_power"}  # which is 0 indeed
+
+
+def test_the_released_index_is_known_by_its_hash(asked, released):
+    assert asked["known"] == released["files"][f"{PREFIX}.index"]["sha256"]
 
 
 @pytest.fixture(scope="module")
