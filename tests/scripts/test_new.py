@@ -233,10 +233,12 @@ def test_a_pickle_that_would_run_is_refused_and_not_run(tree, tmp_path):
     assert not (tmp_path / "ran").exists() and not (tree / "models/bomb").exists()
 
 
+REACHING = {
+    "WriteFile": "tf.io.write_file('ran', 'x')",
+    "EagerPyFunc": "x = tf.py_function(lambda given: given, [x], tf.float32)",
+    "SaveV2": "tf.raw_ops.SaveV2(prefix='ran', tensor_names=['x'], shape_and_slices=[''], tensors=[x])",
+}
 WRITING = """
-import sys
-import tensorflow as tf
-
 @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
 def call(x):
     {line}
@@ -244,22 +246,27 @@ def call(x):
 
 model = tf.Module()
 model.call = call
-tf.saved_model.save(model, sys.argv[1], signatures=call)
+tf.saved_model.save(model, sys.argv[1] + "/{op}", signatures=call)
 """
 
 
-@pytest.mark.parametrize(("line", "op"), [
-    ("tf.io.write_file('ran', 'x')", "WriteFile"),
-    ("x = tf.py_function(lambda given: given, [x], tf.float32)", "EagerPyFunc"),
-    ("tf.raw_ops.SaveV2(prefix='ran', tensor_names=['x'], shape_and_slices=[''], tensors=[x])", "SaveV2"),
-])
-def test_a_saved_model_that_reaches_out_is_refused_and_not_run(tree, tmp_path, line, op):
+@pytest.fixture(scope="module")
+def reaching(tmp_path_factory) -> Path:
+    """A folder with a SavedModel of each op that reaches out."""
+    folder = tmp_path_factory.mktemp("reaching")
+    (folder / "write.py").write_text("import sys\nimport tensorflow as tf\n" + "".join(
+        WRITING.format(line=line, op=op) for op, line in REACHING.items()))
+    done = run("scripts/in", "legacy", "python", folder / "write.py", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("op", REACHING)
+def test_a_saved_model_that_reaches_out_is_refused_and_not_run(tree, reaching, op):
     """Where a folder is made, and where another checkpoint is cast by one that is there."""
-    (tmp_path / "write.py").write_text(WRITING.format(line=line))
-    assert run("scripts/in", "legacy", "python", tmp_path / "write.py", tmp_path / "saved").returncode == 0
     said = f"expected a graph that computes alone, found {op}, which reaches out"
-    assert said in refused(tree, "new", "MODEL=out", f"FROM={tmp_path / 'saved'}", "TOOLCHAIN=legacy")
-    assert said in refused(tree, "tones", f"CHECKPOINT={tmp_path / 'saved'}")
+    assert said in refused(tree, "new", "MODEL=out", f"FROM={reaching / op}", "TOOLCHAIN=legacy")
+    assert said in refused(tree, "tones", f"CHECKPOINT={reaching / op}")
     assert not (tree / "models/out").exists() and not list(tree.glob("ran*"))
 
 
