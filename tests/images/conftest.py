@@ -19,6 +19,8 @@ from scripts.builders import ENGINES, programs
 from tests.conftest import FULL, ROOT, made, run
 from tests.scripts import toy
 
+# In the place of images/install, whose pip and uv take most of a small image's time: an environment without packages.
+BARE = "#!/bin/sh\nset -eu\npython3 -m venv --without-pip /opt/toolchain\n"
 BUILDERS = {"docker": "docker", "podman": "buildah"}  # by the engine that runs what they build
 
 
@@ -59,7 +61,7 @@ def leaving_no_cache() -> Iterator[None]:
 
 
 class Small(NamedTuple):
-    """A tree with the toy, made by a toolchain of its own, of one package, whose image is built in seconds."""
+    """A tree with the toy, made by a toolchain of its own, of one package at most, whose image is built in seconds."""
     tree: Path
     toolchain: str  # like no other test's
 
@@ -89,14 +91,16 @@ class Small(NamedTuple):
         return line
 
 
-def planted(tree: Path) -> Small:
-    """A small toolchain in a tree of its own, from which no image is built yet."""
+def planted(tree: Path, install: str | None = None) -> Small:
+    """A small toolchain in a tree of its own, from which no image is built yet; install: in place of images/install."""
     archive = ROOT / "build/images/base-3.11.tar"
     if not archive.is_file():
         with command.alone(archive.parent):
             bases.base("3.11", archive.parent)
     toolchain = f"small-{uuid.uuid4().hex[:12]}"
     one = Small(toy.plant(tree, toolchain), toolchain)
+    if install:
+        (tree / "images/install").write_text(install)
     dockerfile = (ROOT / "images/jax/Dockerfile").read_text()
     (one.folder / "Dockerfile").write_text(dockerfile.replace("install jax", f"install {toolchain}"))
     one.append(f"echo {toolchain} > /opt/toolchain/name")  # so that no layer is another test's
@@ -116,6 +120,16 @@ def uproot(one: Small) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Small]:
+    """A toolchain without a package."""
+    answering("buildah")
+    made = planted(tmp_path / "tree", BARE)
+    yield made
+    uproot(made)
+
+
+@pytest.fixture
+def installing(tmp_path: Path) -> Iterator[Small]:
+    """A toolchain of one package, which is installed as the real ones' are."""
     answering("buildah")
     made = planted(tmp_path / "tree")
     yield made

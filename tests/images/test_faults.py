@@ -92,11 +92,11 @@ def test_a_base_without_a_digest_is_refused(small):
     assert "expected a line ARG BASE=image@sha256:" in small.error("images", BASES="official")
 
 
-def test_a_package_that_is_not_the_locks(small):
-    lock = small.folder / "requirements.lock"
+def test_a_package_that_is_not_the_locks(installing):
+    lock = installing.folder / "requirements.lock"
     text = lock.read_text()
     lock.write_text(text.split(" \\")[0] + f" \\\n    --hash=sha256:{'0' * 64}\n")
-    assert "a package is not the one that the lock names" in small.error("images")
+    assert "a package is not the one that the lock names" in installing.error("images")
 
 
 def test_local_bases_without_mmdebstrap(small, tmp_path):

@@ -166,7 +166,7 @@ def test_its_bill_of_materials_is_valid_and_the_same_again(image, bill):
     assert not written.is_file() or written.read_text() == bill
 
 
-def test_build_secrets_stay_out_of_every_layer(small, tmp_path):
+def test_build_secrets_stay_out_of_every_layer(installing, tmp_path):
     """Settings of pip and uv, and a certificate; not in the config or its history either."""
     marker = "kept-out-5f1c"
     (tmp_path / "pip.conf").write_text(f"[global]\nextra-index-url = file:///{marker}/simple\n")
@@ -175,22 +175,22 @@ def test_build_secrets_stay_out_of_every_layer(small, tmp_path):
     (tmp_path / "bundle.pem").write_text(bundle.read_text() + f"# {marker}\n")
     told = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "UV_CONFIG_FILE": str(tmp_path / "uv.toml"),
             "SSL_CERT_FILE": str(tmp_path / "bundle.pem")}
-    done = small.make("images", BUILDER="buildah", **told)
+    done = installing.make("images", BUILDER="buildah", **told)
     assert done.returncode == 0, done.stdout + done.stderr
-    run("podman", "save", "--output", tmp_path / "image.tar", small.tag)
+    run("podman", "save", "--output", tmp_path / "image.tar", installing.tag)
     assert leaks(tmp_path / "image.tar", [marker.encode()]) == []
     with tarfile.open(tmp_path / "image.tar") as image:
         assert not any(marker.encode() in image.extractfile(entry).read() for entry in image if entry.isreg())
 
 
-def test_a_secret_that_leaks_is_found(small, tmp_path):
+def test_a_secret_that_leaks_is_found(installing, tmp_path):
     """The twin of the tests above: a build that keeps its certificates."""
     bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt").read_text()
     (tmp_path / "bundle.pem").write_text(bundle + "# let-out-77ab\n")
-    dockerfile = small.folder / "Dockerfile"
-    install = f"sh /context/install {small.toolchain}"
+    dockerfile = installing.folder / "Dockerfile"
+    install = f"sh /context/install {installing.toolchain}"
     dockerfile.write_text(dockerfile.read_text().replace(
         install, f"{install} && cp /run/secrets/ca_bundle /opt/toolchain/ca.pem"))
-    assert small.make("images", BUILDER="podman", SSL_CERT_FILE=str(tmp_path / "bundle.pem")).returncode == 0
-    run("podman", "save", "--output", tmp_path / "image.tar", small.tag)
+    assert installing.make("images", BUILDER="podman", SSL_CERT_FILE=str(tmp_path / "bundle.pem")).returncode == 0
+    run("podman", "save", "--output", tmp_path / "image.tar", installing.tag)
     assert leaks(tmp_path / "image.tar", [b"let-out-77ab"]) == ["opt/toolchain/ca.pem"]

@@ -6,7 +6,7 @@ import pytest
 
 from scripts import images
 from tests.conftest import copy_tree, run
-from tests.images.conftest import answering, planted, proven, uproot
+from tests.images.conftest import BARE, answering, planted, proven, uproot
 
 RECORD = "checksums/images.toml"
 
@@ -49,7 +49,7 @@ def test_the_proof_of_an_image_is_of_all_that_decides_its_bytes(monkeypatch, tmp
 def verified(tmp_path_factory):
     """What make images-verify records by buildah, and says by podman, of whose image another digest is on record."""
     answering("buildah")
-    one = planted(tmp_path_factory.mktemp("verified") / "tree")
+    one = planted(tmp_path_factory.mktemp("verified") / "tree", BARE)
     path = one.tree / RECORD
     first = one.make("images-verify", BUILDER="buildah")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -103,7 +103,7 @@ def test_dockers_own_builder_is_told_to_be_unable(small):
 def finished(tmp_path_factory):
     """A small toolchain whose image is built, and what was said of that."""
     answering("buildah")
-    one = planted(tmp_path_factory.mktemp("finished") / "tree")
+    one = planted(tmp_path_factory.mktemp("finished") / "tree", BARE)
     yield one, one.make("images").stdout
     uproot(one)
 
