@@ -396,7 +396,7 @@ def test_a_missed_gate_is_told_with_all_that_was_measured(workshop):
     path = tree / "models/coconet/recipe.toml"
     path.write_text(path.read_text().replace("at_least = 20", "at_least = 90"))
     done = run("make", "--no-print-directory", "coconet", "WEIGHTS=tiny", cwd=tree)
-    assert "coconet-denoiser-int8.onnx: snr_db of logits, chorales: 41.7, must be at least 90" in done.stderr
+    assert re.search(r"denoiser-int8.onnx: snr_db of logits, chorales: [\d.]+, must be at least 90", done.stderr)
     assert "in legacy" not in done.stdout and "in torch" in done.stdout
     assert "all that was measured is in build/tiny/coconet/missed.md" in done.stderr
     told = (tree / "build/tiny/coconet/missed.md").read_text()

@@ -1,4 +1,4 @@
-"""Asks Magenta's network, in the legacy toolchain: ask_original.py SOURCE FEED.npz ANSWER.npz"""
+"""Asks Magenta's network in float32 and float64, in the legacy toolchain: ask_original.py SOURCE FEED.npz ANSWER.npz"""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,16 @@ import tensorflow.compat.v1 as tf
 from models.coconet import hyperparameters
 from models.coconet.original import build
 from models.coconet.weights import load_strictly
+from scripts import float64
+from scripts.reference import EXACT
 
 source, feed, answer = map(Path, sys.argv[1:])
+PORTS = "logits", "probabilities"
 with tf.Session() as session, np.load(str(feed)) as arrays:
     build(hyperparameters.read(source))
     load_strictly(session, source)
-    logits, probabilities = session.run(
-        ["logits:0", "probabilities:0"], {"pianorolls:0": arrays["pianorolls"], "masks:0": arrays["masks"]})
-np.savez(str(answer), logits=logits, probabilities=probabilities)
+    given = {name: arrays[name] for name in ("pianorolls", "masks")}
+    found = dict(zip(PORTS, session.run([port + ":0" for port in PORTS],
+                                        {name + ":0": array for name, array in given.items()})))
+    exact = float64.answering(session, PORTS)(given)
+np.savez(str(answer), **found, **{port + EXACT: array for port, array in exact.items()})

@@ -18,7 +18,6 @@ from tests.conftest import ROOT, exact_session, made, run
 
 HERE = Path(__file__).resolve().parent
 EQUAL = 100  # dB of logits' SNR: what float32's noise leaves
-ABSOLUTE = {("probabilities", "max_error"), ("logits", "snr_db")}  # of gates: follows the size of a network's logits
 # What Magenta's hyperparameters had not yet in 2018, when the published checkpoint was trained.
 LATER = ["dilate_time_only", "interleave_split_every_n_layers", "num_dilation_blocks",
          "num_initial_regular_conv_layers", "num_pointwise_splits", "repeat_last_dilation_level",
@@ -31,7 +30,6 @@ KINDS = {
     "straight, of 2018": {**STRAIGHT, "without": LATER},
     "wide, without residuals": {**STRAIGHT, "num_layers": 4, "num_filters": 20, "use_residual": False},
     "without batch norm": {**STRAIGHT, "batch_norm": False},
-    "separable": {**STRAIGHT, **SEPARABLE, "tfjs": True},
     "separable, of TensorFlow 1": {**STRAIGHT, **SEPARABLE, "contrib": True, "num_initial_regular_conv_layers": 0},
     "dilated": {**DILATED, "tfjs": True},
     "dilated in time alone": {**DILATED, "dilate_time_only": True, "repeat_last_dilation_level": True,
@@ -48,7 +46,6 @@ TOLD = {
     "straight, of 2018": "straight-6-16",
     "wide, without residuals": "straight-4-20, no residuals",
     "without batch norm": "straight-6-16, no batch norm",
-    "separable": "straight-6-16, separable convolutions from layer 2",
     "separable, of TensorFlow 1": "straight-6-16, separable convolutions",
     "dilated": "dilated-9-16",
     "dilated in time alone": "dilated-10-16, dilated in time alone, masks of what is hidden",
@@ -73,7 +70,6 @@ def trained(tmp_path_factory) -> Path:
 def finish(export: Path, build: Path, route: str | None = None) -> Path:
     """The stages after an export; the folder of the artifacts, which have passed their gates."""
     told = recipe.read(ROOT, "coconet") | ({"route": route} if route else {})
-    told["gates"] = [gate for gate in told["gates"] if (gate.get("port"), gate["metric"]) not in ABSOLUTE]
     places = {"export": export, "fetch": build / "fetch"}
     places["fetch"].mkdir(parents=True)
     (places["fetch"] / "manifest.json").write_text('{"outputs": []}')
@@ -98,10 +94,10 @@ def cast(trained) -> Callable[[str], Path]:
     return artifacts
 
 
-def against_magenta(folder: Path, artifacts: Path, variant: str = "fp32") -> dict[str, float]:
-    """An artifact's logits compared with those that Magenta's own loader gives of its own checkpoint."""
+def against_magenta(folder: Path, artifacts: Path) -> dict[str, float]:
+    """The fp32 denoiser's logits compared with those that Magenta's own loader gives of its own checkpoint."""
     asked = np.load(folder / "answers.npz")
-    [found] = exact_session(artifacts / f"coconet-denoiser-{variant}.onnx").run(
+    [found] = exact_session(artifacts / "coconet-denoiser-fp32.onnx").run(
         ["logits"], {name: asked[name] for name in ("pianorolls", "masks")})
     return verify.compare(asked["logits"], found, 2, asked["masks"])
 
@@ -122,12 +118,6 @@ def test_the_kinds_are_told_apart(trained, cast):
     kinds = list(KINDS)
     assert all(against_magenta(trained / kind, cast(other))["snr_db"] < EQUAL / 2
                for kind, other in zip(kinds, kinds[1:] + kinds[:1]))
-
-
-@pytest.mark.parametrize("variant", ["fp16", "int8"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_smaller_variants_hold_the_same_notes_likely(trained, cast, kind, variant):
-    assert against_magenta(trained / kind, cast(kind), variant)["agreement_above_median"] >= 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)

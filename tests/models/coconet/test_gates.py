@@ -31,15 +31,12 @@ def middle(model: onnx.ModelProto, number: int = 0) -> onnx.NodeProto:
 
 
 def one_norm_is_one_percent_off(model):
-    def scale(weights):
-        return weights * np.where(np.arange(len(weights)) == 0, 1.01, 1)[:, None, None, None]
-
     normalized = [node for node in convolutions(model) if len(node.input) == 3]
-    change(model, normalized[len(normalized) // 2], scale)
+    change(model, normalized[len(normalized) // 2], lambda weights: weights * np.float32(1.01))
 
 
-def epsilon_is_a_hundred_times_as_large(model):
-    """In each batch norm, of variances near 1."""
+def every_norm_is_off_as_with_another_epsilon(model):
+    """By five millionths, as with 1e-5 for 1e-7 where variances are 1."""
     for node in convolutions(model):
         if len(node.input) == 3:
             change(model, node, lambda weights: weights * np.sqrt((1 + 1e-7) / (1 + 1e-5)))
@@ -92,9 +89,10 @@ def test_the_network_as_it_is_passes(missed):
     assert not missed(lambda model: None)
 
 
-@pytest.mark.parametrize("defect", [one_norm_is_one_percent_off, epsilon_is_a_hundred_times_as_large])
-def test_numbers_that_are_slightly_off_miss_the_originals_noise_though_no_note_changes(missed, defect):
-    assert missed(defect) == {"noise_ratio of logits", "noise_ratio of probabilities"}
+@pytest.mark.parametrize("defect", [one_norm_is_one_percent_off, every_norm_is_off_as_with_another_epsilon])
+def test_numbers_that_are_slightly_off_are_more_than_the_originals_noise(missed, defect):
+    """Though hardly a note is another."""
+    assert missed(defect) >= {"noise_ratio of logits", "noise_ratio of probabilities"}
 
 
 @pytest.mark.parametrize("defect", [a_kernel_is_transposed, a_layer_is_turned_round, two_layers_are_swapped,

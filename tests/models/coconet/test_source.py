@@ -86,7 +86,7 @@ def defects(tiny):
     ("mis-shaped", ["model/conv2/beta is [15], expected [16]"]),
     ("wide", ["model/conv4/beta is float64, expected float32"]),
     ("not finite", ["1 with values that are not finite: model/conv3/gamma"]),
-    ("truncated data", ["unreadable: ", "model/conv5/weights ("]),
+    ("truncated data", ["6 unreadable: model/conv4/weights (", ") and 1 more: "]),
     ("flipped bit", ["1 unreadable: model/conv0/"]),
     ("truncated index", ["best_model.ckpt: not a readable TensorFlow checkpoint"]),
     ("more layers", ["10 missing: model/conv6/", "expected the 40 arrays of the network that its config describes"]),
