@@ -16,7 +16,8 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare images images-verify engines-verify places-verify push pull doctor lock clean $(stages) $(MODELS)
+  matrix compare images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
+  $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -107,6 +108,9 @@ engines-verify: ## build in the containers of ENGINE=docker, podman or both, and
 
 places-verify: ## build models at toy size in another place, and record that the bytes are the same
 	@$(python) scripts.places $(MODELS)
+
+golden-verify: ## cast golden weights at the real size, and record that they give the golden outputs
+	@ENGINE=venv scripts/in torch python -m tests.proven $(MODELS)
 
 push: ## push the images to REGISTRY=host/path, and record their digests
 	@$(images) push $(TOOLCHAINS)

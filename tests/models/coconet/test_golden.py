@@ -12,6 +12,7 @@ from models.coconet.player import Harmonizer
 from scripts import job, optimize, recipe, verify
 from scripts.reference import EXACT
 from tests.conftest import ROOT, exact_session, run
+from tests.proven import skip_where_proven
 
 HERE = ROOT / "tests/models/coconet"
 LENGTH = 32
@@ -20,6 +21,7 @@ LENGTH = 32
 @pytest.fixture(scope="module")
 def golden_cast(golden, tmp_path_factory):
     """The denoiser cast from a checkpoint of the golden weights, at 64 layers of 128 filters, and what that holds."""
+    skip_where_proven("coconet")
     folder, told = tmp_path_factory.mktemp("golden"), recipe.read(ROOT, "coconet")
     for name in ("checkpoint", "export", "optimize"):
         (folder / name).mkdir()

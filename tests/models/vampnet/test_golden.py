@@ -14,6 +14,7 @@ from scripts import graphs
 from scripts.recipe import read as read_recipe
 from tests.conftest import ROOT
 from tests.models.vampnet.golden_weights import golden_weight
+from tests.proven import skip_where_proven
 
 RECIPE = read_recipe(ROOT, "vampnet")
 EVERY = {"coarse": 4, "c2f": 16}  # of the vocabulary, which the tiny golden logits hold one in
@@ -98,8 +99,9 @@ def test_a_tiny_codec_that_upstream_wrote_gives_upstreams_codes_and_sound(told, 
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
+def real(golden, tmp_path_factory):
     """A whole checkpoint of golden weights: 3 GB, which go when it is done with."""
+    skip_where_proven("vampnet")
     folder = tmp_path_factory.mktemp("real")
     seeded.write(folder, RECIPE["sources"]["seeded"], golden_weight)
     yield folder
