@@ -1,5 +1,6 @@
 """Fixtures: this model's artifacts, and the network of the golden weights."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 
 from models.mt3 import components
+from models.mt3.notes import Note
 from models.mt3.player import stepping
 from scripts.recipe import read
 from tests.conftest import ROOT, exact_session, made
+from tests.models.mt3 import music
 from tests.models.mt3.golden_weights import golden_arrays
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +37,15 @@ def released(golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (given / "mt3").symlink_to((golden / "mt3/released").resolve())
     made("mt3", "WEIGHTS=released", f"SOURCES={given}")
     return ROOT / "build/released/mt3/compose"
+
+
+@pytest.fixture(scope="session")
+def played(golden) -> dict[str, list[Note]]:
+    """The notes of every piece that there is a synthesizer for."""
+    pieces = music.pieces(golden / "data/Jsb16thSeparated.npz")
+    if not shutil.which("fluidsynth") or not music.FONT.is_file():
+        pytest.skip("NO FLUIDSYNTH: install fluidsynth and fluidr3mono-gm-soundfont")
+    return pieces
 
 
 class Network:
