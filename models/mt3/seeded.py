@@ -29,16 +29,16 @@ def weight(name: str, shape: Sequence[int]) -> np.ndarray:
     """The stand-in value, float32, of the array with the given name: uniform, of the mean and the deviation that the
     authors' array has.
 
-    Half of an attention's heads take away what the other half adds, so that only where they look counts: what random
-    heads see is much the same everywhere, and would drown the tokens.
+    Half of the heads that attend to the sound take away some of what the other half adds, so that where they look
+    counts: what random heads hear is much the same everywhere, and would drown the tokens.
     """
     mean, deviation = statistics(name, shape)
     array = np.float32(mean) + np.float32(deviation * np.sqrt(3)) * seeded_uniform("mt3/" + name, shape)
-    part, half = name.split("/")[-2], np.array(shape) // 2
-    if part == "value":
+    half = np.array(shape) // 2
+    if name.endswith("encoder_decoder_attention/value/kernel"):
         array[:, half[1]:] = array[:, :half[1]]
-    elif part == "out":
-        array[half[0]:] = np.float32(2 * mean) - array[:half[0]]
+    elif name.endswith("encoder_decoder_attention/out/kernel"):
+        array[half[0]:] = np.float32(np.sqrt(0.75)) * array[half[0]:] - np.float32(0.5) * array[:half[0]]
     return array
 
 
