@@ -218,11 +218,11 @@ def test_a_users_checkpoint_is_cast_in_one_command(checkpoint, tiny):
 
 
 def test_a_refused_checkpoint_is_one_line(checkpoint):
-    (checkpoint / "c2f.pth").write_bytes(b"")
+    (checkpoint / "codec.pth").write_bytes(b"")  # which is read first
     done = run("make", "vampnet", f"CHECKPOINT={checkpoint}")
     assert done.returncode != 0
     [said] = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert "c2f.pth: expected" in said and "Traceback" not in done.stderr
+    assert "codec.pth: expected" in said and "Traceback" not in done.stderr
 
 
 def test_files_of_both_transformers_share_the_codecs_codes():
