@@ -21,14 +21,14 @@ WORDS = {
     "max_error": "{port} within {measured:.1e}",
     "mean_error": "{port} within {measured:.1e} on average",
     "snr_db": "{port} at {measured:.1f} dB",
-    "argmax_mismatches": "{measured} likeliest of {port} differ",
-    "agreement": "{percent:.1f} % of the likeliest of {port} equal",
+    "argmax_mismatches": "{measured} argmaxes of {port} differ",
+    "agreement": "{percent:.1f} % of argmaxes equal",
     "agreement_above_median": "{percent:.1f} % of those above the median margin",
     "divergence": "{measured:.1e} nats",
     "equality": "{percent:.1f} % of {port} equal",
     "loop_equality": "{percent:.1f} % of {port} as its loop step by step",
     "decision_mismatches": "{measured} hits differ",
-    "decision_agreement": "{percent:.1f} % of the hits of {port} equal",
+    "decision_agreement": "{percent:.1f} % of hits equal",
 }
 
 

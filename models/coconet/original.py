@@ -17,7 +17,7 @@ sys.modules.setdefault("magenta", importlib.util.module_from_spec(importlib.util
 
 from magenta.models.coconet import lib_graph, lib_hparams, lib_tfsampling  # noqa: E402  (only after the line above)
 
-__all__ = ["Graph", "build", "contrib_name", "lib_graph", "lib_hparams", "lib_tfsampling"]
+__all__ = ["Graph", "Normalizing", "build", "contrib_name", "lib_graph", "lib_hparams", "lib_tfsampling"]
 
 DEPTHWISE, POINTWISE, BIAS = ("separable_conv2d/" + name for name in ("depthwise_kernel", "pointwise_kernel", "bias"))
 # As contrib.layers of TensorFlow 1 called them, which Magenta used until May 2020; tf.layers is what it uses since.
@@ -58,6 +58,22 @@ class Graph(lib_graph.CoconetGraph):
         if self.hparams.batch_norm:
             return self.apply_batchnorm(x)
         return tf.nn.bias_add(x, tf.get_variable("bias", [x.shape[-1]]))
+
+
+class Normalizing(Graph):
+    """The network as training runs it: each layer is normalized by what a batch itself has, whatever its scale.
+
+    Takes popmean 0 and popvariance 1. What the batch has stands in the nodes batchmean and batchvariance of a layer.
+    """
+
+    def apply_batchnorm(self, x: tf.Tensor) -> tf.Tensor:
+        mean, variance = (tf.identity(self.stored("pop" + kind, moment), "batch" + kind)
+                          for kind, moment in zip(("mean", "variance"), tf.nn.moments(x, [0, 1, 2], keepdims=True)))
+        return super().apply_batchnorm((x - mean) * tf.math.rsqrt(variance + self.hparams.batch_norm_variance_epsilon))
+
+    def stored(self, kind: str, moment: tf.Tensor) -> tf.Tensor:
+        """What a file can hold of a batch's mean or variance."""
+        return moment
 
 
 def build(hparams: Any, network: Type[lib_graph.CoconetGraph] = Graph) -> lib_graph.CoconetGraph:

@@ -1,6 +1,6 @@
 """Magenta's own Coconet code with the layers of the edition for browsers (Python 3.7, TensorFlow 2.4.1)."""
 
-from typing import Any, Dict
+from typing import Any, Dict, Type
 
 import tensorflow.compat.v1 as tf
 
@@ -17,10 +17,14 @@ class Graph(original.Graph):
     depthwise_biases = False  # which magenta-js doesn't read
 
 
-def network(hyperparameters: Dict[str, Any]) -> Dict[str, tf.Variable]:
+class Normalizing(Graph, original.Normalizing):
+    """The same as training runs it."""
+
+
+def network(hyperparameters: Dict[str, Any], graph: Type[original.Graph] = Graph) -> Dict[str, tf.Variable]:
     """Build the network in the current graph, between nodes named as the recipe's ports.
 
     hyperparameters: by Magenta's names, besides those above. Returns the variables by their names in a manifest.
     """
-    original.build(original.lib_hparams.Hyperparameters(**dict(HYPERPARAMETERS, **hyperparameters)), Graph)
+    original.build(original.lib_hparams.Hyperparameters(**dict(HYPERPARAMETERS, **hyperparameters)), graph)
     return {original.contrib_name(variable.op.name): variable for variable in tf.global_variables()}
