@@ -2,7 +2,9 @@
 
 The feed has CASE/mel [segments, frames, 512] and CASE/fed [segments, steps], the tokens that the player's decoder was
 fed one by one; a case begins with "beam " or "greedy ". JSON tells for each case what Flax writes, a row a segment,
-null where it leaves what was fed, and the smallest lead of a token that decided something, in logits.
+null where it leaves what was fed, and the smallest lead of a token that decided something, in logits. A segment that
+Flax leaves in float32 it is asked of in float64, too, where two tokens that are as likely may come in the other order;
+"exactly" counts those.
 
 Flax needs no call for each token: it is taught all that was fed at once, and where each of its own decisions is what
 was fed next, it would by itself have come to where it is taught. The cases named ALONE it decodes by itself indeed.
@@ -11,11 +13,12 @@ was fed next, it would by itself have come to where it is taught. The cases name
 import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from models.mt3 import decode, original
+from models.mt3 import ask, decode, original
 from models.mt3.weights import read
 
 BATCH = 8  # segments taught together
@@ -52,6 +55,7 @@ def main(source: Path, feed: Path, alone: list[str]) -> None:
             for number in range(len(told[f"{case}/mel"]))]
     rows.sort(key=lambda row: told[f"{row[0]}/fed"].shape[1])
     found: dict[str, dict[int, tuple[list[int] | None, float]]] = {}
+    doubted: Counter[str] = Counter()
     for start in range(0, len(rows), BATCH):
         batch = rows[start:start + BATCH]
         steps = 64 * math.ceil(told[f"{batch[-1][0]}/fed"].shape[1] / 64)  # few lengths, each compiled once
@@ -62,9 +66,14 @@ def main(source: Path, feed: Path, alone: list[str]) -> None:
             mel[place], taught[place, :len(fed)] = told[f"{case}/mel"][number], fed
         logits = np.asarray(original.decode(arrays, sizes, original.encode(arrays, sizes, mel), taught))
         for place, (case, number) in enumerate(batch):
-            found.setdefault(case, {})[number] = written(case.partition(" ")[0], told[f"{case}/fed"][number],
-                                                         logits[place])
-    answers = {case: {"tokens": [row[number][0] for number in sorted(row)],
+            decoding, fed = case.partition(" ")[0], told[f"{case}/fed"][number]
+            tokens, lead = written(decoding, fed, logits[place])
+            if tokens is None:
+                [exact] = ask.exactly(ask.taught_tokens, arrays, sizes, mel[place:place + 1], taught[place:place + 1])
+                tokens, lead = written(decoding, fed, exact)
+                doubted[case] += 1
+            found.setdefault(case, {})[number] = tokens, lead
+    answers = {case: {"tokens": [row[number][0] for number in sorted(row)], "exactly": doubted[case],
                       "lead": min(lead for _, lead in row.values())} for case, row in found.items()}
     for case in alone:
         encoded = original.encode(arrays, sizes, told[f"{case}/mel"])

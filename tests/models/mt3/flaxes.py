@@ -41,6 +41,7 @@ def not_flaxes(cast: Path, folder: Path, heard: Mapping[str, Heard], *alone: str
     told = by_flax(cast, folder, {f"beam {piece}": found for piece, found in heard.items()},
                    *(f"beam {piece}" for piece in alone))
     for piece in heard:
-        print(f"{piece}: what decided led by {told[f'beam {piece}']['lead']:.2g} at least")
+        answer = told[f"beam {piece}"]
+        print(f"{piece}: what decided led by {answer['lead']:.2g} at least; {answer['exactly']} segments as in float64")
     return [case for case, answer in told.items()
             if notes_of(answer["tokens"]) != heard[case.partition("beam ")[2]].written]

@@ -47,7 +47,7 @@ def test_the_card_tells_so(scores, played):
         found = [[by_variant[variant][measure] for measure in music.measures(played[piece])]
                  for variant in music.VARIANTS]
         assert notes == len(played[piece])
-        np.testing.assert_allclose(told, found, atol=0.03, err_msg=piece)
+        np.testing.assert_allclose(told, found, atol=0.05, err_msg=piece)
 
 
 def test_fp32_writes_flaxes_own_notes_of_every_piece(released, heard, tmp_path):
