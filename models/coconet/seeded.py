@@ -5,65 +5,38 @@ and coconet_train.py: hyperparameters as YAML, and a TensorFlow V2 checkpoint.
 """
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models.coconet import inputs
-from models.coconet.original import Normalizing, build, lib_hparams
+from models.coconet.original import build, lib_hparams
 from scripts import float64
 from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
 
 PREFIX = "best_model.ckpt"
-FILTERS = ("weights", "pointwise_kernel", "kernel")  # arrays whose last axis counts a layer's results
 
 
 def weight(name: str, shape: Sequence[int], is_logits: bool) -> np.ndarray:
     """The stand-in value, float32, of the variable with the given TensorFlow name.
 
-    Kernels are scaled by fan-in; gains and offsets are as large as those of the edition for browsers
-    (models/coconetjs/ranges.json). popmean and popvariance are those of nothing yet.
+    Scaled by fan-in, with batch-norm gains that keep the residual stream steady over 64
+    layers and give logits of the size that trained networks have.
     """
     uniform = seeded_uniform("coconet/" + name, shape)
-    cubed = uniform * uniform * uniform  # more small ones than large
     kind = name.rsplit("/", 1)[-1]
-    if kind in FILTERS:
+    if kind in ("weights", "pointwise_kernel", "kernel"):
         return uniform * np.float32(np.sqrt(3 / np.prod(shape[:-1])))
     if kind == "depthwise_kernel":
         return uniform * np.float32(np.sqrt(3 / np.prod(shape[:2])))
     if kind == "gamma":
-        return 5 + np.float32(0.2) * uniform if is_logits else 7 * cubed
-    if kind == "beta":
-        return 15 * uniform - 148 if is_logits else 6 * cubed - 1
+        return (1 + np.float32(0.2) * uniform) * np.float32(16 if is_logits else 0.5)
     if kind == "popvariance":
-        return np.ones_like(uniform)
-    if kind == "popmean":
-        return np.zeros_like(uniform)
-    assert kind == "bias", kind
+        return 1 + np.float32(0.2) * uniform
+    assert kind in ("beta", "bias", "popmean"), kind
     return np.float32(0.1) * uniform
-
-
-def sizes(name: str, filters: int) -> np.ndarray:
-    """How large each filter of a kernel is, so that their results vary by 1e2 to 5e7, as the edition's do."""
-    return rounded(400 * 10 ** seeded_uniform("coconet/{}/sizes".format(name), [filters]).astype(np.float64))
-
-
-def stand_ins(hparams: Any, last: str) -> Dict[str, np.ndarray]:
-    """A network's arrays by their TensorFlow names; last begins those of the layer that gives the logits."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        build(hparams, Normalizing)
-        arrays = {}
-        for variable in tf.global_variables():
-            name = variable.op.name
-            arrays[name] = weight(name, variable.shape.as_list(), name.startswith(last))
-            if hparams.batch_norm and name.endswith(FILTERS) and not name.endswith("depthwise_kernel"):
-                arrays[name] = arrays[name] * sizes(name, arrays[name].shape[-1])
-            variable.load(arrays[name], session)
-        if hparams.batch_norm:
-            arrays.update(population(session))
-    return arrays
 
 
 def population(session: tf.Session) -> Dict[str, np.ndarray]:
@@ -88,11 +61,10 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def write(folder: Path, hyperparameters: Dict[str, Any],
-          value: Optional[Callable[[str, Sequence[int], bool], np.ndarray]] = None) -> None:
+          value: Callable[[str, Sequence[int], bool], np.ndarray] = weight) -> None:
     """Write a checkpoint of the given hyperparameters in the upstream's layout.
 
-    value(name, shape, is_logits) gives each variable's float32 array; without it they are stand-ins whose layers
-    have the means and variances that their popmean and popvariance say.
+    value(name, shape, is_logits) gives each variable's float32 array.
     """
     try:
         hparams = lib_hparams.Hyperparameters(**hyperparameters)
@@ -100,14 +72,12 @@ def write(folder: Path, hyperparameters: Dict[str, Any],
     except Exception as error:  # Magenta raises whatever a wrong value leads it into
         raise Refusal("models/coconet/recipe.toml, [sources]: {} are no Coconet hyperparameters: {}".format(
             hyperparameters, error)) from error
-    last = "model/conv{}/".format(len(layers) - 1)
-    found = None if value else stand_ins(hparams, last)
     with tf.Graph().as_default(), tf.Session() as session:
         build(hparams)
+        last = "model/conv{}/".format(len(layers) - 1)
         for variable in tf.global_variables():
             name = variable.op.name
-            array = found[name] if found else value(name, variable.shape.as_list(), name.startswith(last))
-            variable.load(array, session)
+            variable.load(value(name, variable.shape.as_list(), name.startswith(last)), session)
         saver = tf.train.Saver()
         saver.save(session, str(folder / PREFIX), write_state=False, write_meta_graph=False)
         # Saver's own .meta holds the loss's assertions, whose protobuf maps are written in a random order.
