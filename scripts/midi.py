@@ -46,18 +46,19 @@ def load(path: Path, example: str) -> tuple[mido.MidiFile, list[str]]:
 def unwrapped(content: bytes) -> bytes:
     """The MIDI file in a RIFF file, as Windows writes them, or what was given."""
     if content[:4] == b"RIFF" and content[8:12] == b"RMID":
-        for name, chunk in chunks(content[12:], "little", 2):
-            if name == b"data":
-                return chunk
+        return next((chunk for name, chunk in chunks(content[12:], "little", 2) if name == b"data"), content)
     return content
 
 
 def chunks(content: bytes, order: Literal["little", "big"], even: int) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a file with their names; the last may be cut off. even: what their lengths are filled up to."""
+    """The chunks of a file with their names. even: what their lengths are filled up to.
+
+    Raises IndexError where one is cut off.
+    """
     place = 0
     while place < len(content):
-        size = int.from_bytes(content[place + 4:place + 8], order)
-        yield content[place:place + 4], content[place + 8:place + 8 + size]
+        size = int.from_bytes(cut(content, place, 8)[4:], order)
+        yield content[place:place + 4], cut(content, place + 8, size)
         place += 8 + size + -size % even
 
 
@@ -69,15 +70,15 @@ def plain(content: bytes) -> tuple[bytes, Counter[str]]:
     complain of.
     """
     told, changed = b"", Counter[str]()
-    for name, chunk in chunks(content, "big", 1):
-        if name == b"MTrk":
-            try:
+    try:
+        for name, chunk in chunks(content, "big", 1):
+            if name == b"MTrk":
                 chunk, wrong = plain_track(chunk)
-            except (IndexError, ValueError):
-                return content, Counter()
-            changed += wrong
-        if name in (b"MThd", b"MTrk"):
-            told += name + len(chunk).to_bytes(4, "big") + chunk
+                changed += wrong
+            if name in (b"MThd", b"MTrk"):
+                told += name + len(chunk).to_bytes(4, "big") + chunk
+    except (IndexError, ValueError):
+        return content, Counter()
     return told, changed
 
 
@@ -135,7 +136,7 @@ def sound(kind: int, data: bytes) -> bool:
 
 def cut(events: bytes, place: int, size: int) -> bytes:
     if place + size > len(events):
-        raise IndexError(size)
+        raise IndexError("it is cut off")
     return events[place:place + size]
 
 

@@ -33,7 +33,7 @@ def test_a_documented_play_line_plays(command, tiny, tmp_path):
     target = tmp_path / out.removeprefix("OUT=")
     done = run("make", *[word for word in words if word != out], f"OUT={target}", "WEIGHTS=tiny")
     assert done.returncode == 0, done.stderr
-    assert target.stat().st_size > 50
+    assert target.stat().st_size > 30  # of MIDI without a note: stand-ins may hear none
 
 
 def test_help_prints_every_verb_that_the_readme_lists():
@@ -58,7 +58,7 @@ def recorded_rows() -> dict[tuple[str, str], list[list[str]]]:
 
 def held(told: str, found: str) -> bool:
     """Whether two texts are one but for their numbers, and those within what another CPU's last bits may change."""
-    number = r"[-\d.]+(?:e-\d+)?(?= (?:dB|%|times|nats|on average|argmaxes|hits))|(?<=within )[\d.e-]+"
+    number = r"[-\d.]+(?:e[-+]\d+)?(?= (?:dB|%|times|nats|on average|argmaxes|hits))|(?<=within )[\d.e+-]+"
     if re.sub(number, "", told) != re.sub(number, "", found):
         return False
     slack = {"dB": 1.5, "%": 3.0}

@@ -445,9 +445,10 @@ def test_a_file_of_drums_is_refused(tmp_path):
 
 def test_the_longest_file_is_read_and_a_longer_one_refused(tmp_path):
     end = LONGEST * TICKS // 4
-    assert read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=end)).length == LONGEST
+    melody = [*quarters(SCALE), (end - TICKS, end, 60)]
+    assert read_tune(notes_file(tmp_path / "melody.mid", melody)).length == LONGEST
     with pytest.raises(Refusal, match="split"):
-        read_tune(notes_file(tmp_path / "melody.mid", quarters(SCALE), end=end + 1))
+        read_tune(notes_file(tmp_path / "melody.mid", melody, end=end + 1))
 
 
 def test_a_missing_file_is_refused(play, tmp_path, capsys):

@@ -110,6 +110,6 @@ def missed(task: job.Job, cases: Mapping[str, reference.Cases], component: str, 
     """The gates of a component's reference variant that a file misses, a sentence each."""
     measured = verify.measure(task.recipe["components"][component], cases[component],
                               functools.partial(verify.by_onnxruntime, path, task))
-    gates = [verify.judge(gate, measured, path.stat().st_size)
+    gates = [verify.judge(gate, measured, {"bytes": path.stat().st_size})
              for gate in verify.gates_of(task, component, "fp32", "onnx")]
     return [gate["text"] for gate in gates if not gate["passed"]]
