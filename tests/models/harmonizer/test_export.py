@@ -46,7 +46,8 @@ def test_the_gates_passed_at_four_lengths_and_four_batches(bundled):
     assert len({arrays["melody"].shape[0] for arrays in cases.values()}) >= 2
     report = json.loads((bundled.parent / "verify/report.json").read_text())
     gates = [gate for artifact in report["artifacts"] for gate in artifact["gates"]]
-    assert len(gates) == len(recipe.read(ROOT, "harmonizer")["gates"]) and all(gate["passed"] for gate in gates)
+    told = recipe.read(ROOT, "harmonizer")["gates"]
+    assert len(gates) == len(told) + 2 and all(gate["passed"] for gate in gates)  # fp16 and int8 are smaller, too
 
 
 @pytest.mark.parametrize("beats", [1, 2, 33, 160])

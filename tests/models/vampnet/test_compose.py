@@ -124,9 +124,9 @@ def test_the_sound_artifacts_pass(task):
 @pytest.mark.parametrize(("part", "variant", "array", "gate"), [
     ("encoder", "fp32", "encoder.block.2.block.1.block.1", "equality of codes: 0"),
     ("encoder", "fp16", "encoder.block.2.block.1.block.1.half", "equality of codes, frames: 0"),
-    ("decoder", "fp32", "decoder.model.3.block.2.mrf_blocks.1.block.0.layer.1", "snr_db of audio"),
+    ("decoder", "fp32", "decoder.model.3.block.2.mrf_blocks.1.block.0.layer.1", "noise_ratio of audio"),
     ("decoder", "fp16", "decoder.model.3.block.2.mrf_blocks.1.block.0.layer.1.half", "snr_db of audio"),
-    ("c2f", "fp32", "transformer.layers.1.self_attn.w_vs", "max_error of logits"),
+    ("c2f", "fp32", "transformer.layers.1.self_attn.w_vs", "noise_ratio of logits"),
     ("c2f", "int8", "transformer.layers.1.self_attn.w_vs.byte", "snr_db of logits")])
 def test_a_layer_that_is_turned_round_is_caught(cast, tmp_path, part, variant, array, gate):
     """Each part's own gate, by an array whose values are the other way round."""
@@ -178,7 +178,7 @@ def test_positions_that_are_looked_up_the_other_way_round_are_caught(task):
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(table[:, ::-1]), "distances"))
 
     said = change(task, "vampnet-coarse-fp32.onnx", reverse)
-    assert "max_error of logits" in said and "argmax_mismatches of logits" in said
+    assert "noise_ratio of logits" in said and "argmax_mismatches of logits" in said
 
 
 def test_a_schedule_that_ends_late_is_caught(task):

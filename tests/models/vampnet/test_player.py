@@ -338,7 +338,7 @@ def test_what_is_found_on_the_way_leaves_nothing_half_written(cast, tmp_path):
     soundfile.write(tmp_path / "broken.wav", np.append(noise(5 * RATE), np.nan), RATE, subtype="FLOAT")
     done = run("scripts/in", "player", "python", "-m", "models.vampnet.player", *FLAGS, tmp_path / "broken.wav",
                tmp_path / "vamp.wav")
-    assert done.returncode == REFUSED and "found what are no numbers after 5.0 seconds" in done.stderr
+    assert done.returncode == REFUSED and "found what are no numbers after 5.00 seconds" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["broken.wav"]
 
