@@ -250,7 +250,7 @@ def test_the_sample_recording_is_a_clave(heard):
     ("not a number", "expected sound, found what are no numbers after 0.00 seconds"),
     ("empty", "expected sound, found an empty recording"),
     ("one tap", "expected a rhythm, found 1 tap"),
-    ("text", "expected MIDI (.mid) or a recording"),
+    ("text", "expected a recording (WAV, FLAC, Ogg, MP3), found a file that can't be read"),
 ])
 def test_a_recording_without_a_rhythm_is_refused(heard, name, said):
     assert said in heard[name]
