@@ -101,6 +101,8 @@ def made_for_normed(folder: Path) -> None:
     """Put the network of NORMED into the files that make new wrote."""
     network = NORMED[NORMED.index("class"):].rstrip() + "\n"
     replaced(folder / "ask.py", r"class Network.*?\n\n\n(?=def ask)", network + "\n\n")
+    replaced(folder / "ask.py", "import Refusal, progress", "import progress")
+    replaced(folder / "network.py", r"from scripts\.job import Refusal\n", "")
     replaced(folder / "network.py", r"(?<=Module:\n).*?(?=\n\ndef load)", """    return torch.nn.ModuleDict()
 
 
