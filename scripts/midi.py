@@ -106,7 +106,7 @@ def plain_track(events: bytes) -> tuple[bytes, Counter[str]]:
             kept += variable(waited) + bytes([0xFF, kind, SIZES[kind]]) + data[:SIZES[kind]]
         elif running in (0xF0, 0xF7):
             size, place = number(events, place)
-            place += size
+            place += len(cut(events, place, size))
             continue
         elif 0x80 <= running < 0xF0:
             size = 1 if 0xC0 <= running < 0xE0 else 2

@@ -78,7 +78,7 @@ def verify(task: job.Job) -> None:
             own = numbers(graphs.load(path, weights=False))
             if variant == "fp32":
                 whole[component] = own
-            if component in whole:  # else what is wrong with fp32 is told already
+            if whole.get(component):  # else what is wrong with fp32 is told already, or it has no weights
                 sizes["size_share"] = own / whole[component]
         gates = [judge(gate, measured, sizes) for gate in gates_of(task, component, variant, suffix)
                  if (gate["metric"] in sizes or "port" in gate)

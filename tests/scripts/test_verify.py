@@ -112,6 +112,13 @@ def test_weights_that_are_kept_in_fp32_too_are_caught(task):
         verify.verify(task)
 
 
+def test_a_component_without_weights_has_no_share_of_them(task, monkeypatch):
+    monkeypatch.setattr(verify, "numbers", lambda model: 0)
+    verify.verify(task)
+    gates = [gate for one in json.loads((task.out / "report.json").read_text())["artifacts"] for gate in one["gates"]]
+    assert gates and "size_share" not in [gate["metric"] for gate in gates]
+
+
 @pytest.mark.parametrize("wider", [1, 40])
 def test_the_share_of_a_size_is_of_weights_whatever_the_network(wider):
     """Half in float16, wherever they lie; names and nodes don't count."""

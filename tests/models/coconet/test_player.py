@@ -278,6 +278,13 @@ def test_one_bad_byte_of_what_nobody_reads_is_in_nobodys_way(tmp_path, event, re
     assert said == ([remark] if remark else [])
 
 
+@pytest.mark.parametrize("event", [b"\xf0\xff\x7f\x01", b"\xff\x01\xff\x7f\x01"])
+def test_an_event_that_says_it_is_longer_than_its_track_is_refused(tmp_path, event):
+    """It would take the notes after it along, without a word."""
+    with pytest.raises(Refusal, match="found one that can't be read"):
+        read_tune(with_event(tmp_path / "melody.mid", event))
+
+
 def test_a_pitch_that_is_none_is_refused(tmp_path):
     with pytest.raises(Refusal, match=r"data byte must be in range 0\.\.127"):
         read_tune(with_event(tmp_path / "melody.mid", b"\x90\xf8\x40"))

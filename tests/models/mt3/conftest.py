@@ -48,6 +48,14 @@ def played(golden) -> dict[str, list[Note]]:
     return pieces
 
 
+@pytest.fixture(scope="module")
+def scores(heard, played) -> music.Table:
+    """The means, which count, of what a module heard."""
+    tables = music.scores_of(heard, played)
+    print(music.report(tables, played))
+    return music.mean(tables.values())
+
+
 class Network:
     """Encoder and decoder as the export builds them, of golden weights, in ONNX Runtime."""
 

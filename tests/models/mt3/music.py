@@ -275,6 +275,15 @@ def on_card() -> dict[str, tuple[int, list[list[float]]]]:
             for piece, count, *cells in rows}
 
 
+def hold_to_card(scores: Table, played: Mapping[str, Sequence[Note]]) -> None:
+    """Asserts that the card tells the scores, but for what another processor rounds otherwise."""
+    for piece, by_variant in scores.items():
+        notes, told = on_card()[piece]
+        found = [[by_variant[variant][measure] for measure in measures(played[piece])] for variant in VARIANTS]
+        assert notes == len(played[piece])
+        np.testing.assert_allclose(told, found, atol=0.05, err_msg=piece)
+
+
 def main(folder: Path, chorales: Path) -> None:
     played = pieces(chorales)
     with tempfile.TemporaryDirectory() as place:
