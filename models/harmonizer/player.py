@@ -3,26 +3,27 @@
     python -m models.harmonizer.player melody.mid chords.mid --weights bundled
 
 ONNX Runtime and NumPy alone compute; mido reads and writes MIDI, matplotlib draws. The same melody and variant
-give the same chords every time. A beat of the melody is a quarter note, counted from the file's start; a rest at
-its end is added where the last beat isn't whole.
+give the same chords every time. A beat of the melody is a quarter note, or a dotted one where the meter is compound,
+counted from each bar's start; a rest at its end is added where the last beat isn't whole.
 """
 
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from models.harmonizer import chart, spelling
+from models.harmonizer.beats import Beat, beats_of
 from models.harmonizer.chords import BEAT, CHORDS, NAMES
 from models.harmonizer.voicing import voiced
 from scripts import command
 from scripts.job import Refusal, progress
 from scripts.player import WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
-from scripts.tune import Note, Part, Tune, bars_of, read_tune, write_parts
+from scripts.tune import Note, Part, Tune, read_tune, write_parts
 
 PITCHES = range(55, 88)  # in which the training moved the melodies
 EXAMPLE = "models/coconet/samples/old-hundredth.mid"
@@ -47,22 +48,40 @@ class Harmonizer:
         """Raises Refusal where the folder holds no such artifact."""
         self.artifact = load(folder, "harmonizer", "chords", variant)
 
-    def suggest(self, melody: np.ndarray, count: int = SHOWN) -> list[list[Suggestion]]:
+    def suggest(self, melody: np.ndarray, count: int = SHOWN,
+                beats: Sequence[Beat] | None = None) -> list[list[Suggestion]]:
         """The likeliest chords of each beat, the likeliest first.
 
-        melody: MIDI pitches 55 to 87, a sixteenth note each, int [time]; 0 is a rest. Any length: beats are of
-        four sixteenths, and a last one that isn't whole rests at its end. count: how many chords a beat, 1 to 60.
-        Raises Refusal on a value outside of these.
+        melody: MIDI pitches 55 to 87, a sixteenth note each, int [time]; 0 is a rest. Any length: a last quarter that
+        isn't whole rests at its end. count: how many chords a beat, 1 to 60. beats: those of a tune, or the melody's
+        quarters. Raises Refusal on a value outside of these.
         """
         if not 1 <= count <= CHORDS:
             raise Refusal(f"count: expected 1 to {CHORDS}, found {count}: {SHOWN} is the default")
-        probabilities = self.probabilities(checked(melody))
+        melody = checked(melody)
+        probabilities = self.probabilities(melody) if beats is None else self.of_beats(melody, beats)
         ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
         return [[Suggestion(NAMES[chord], float(row[chord])) for chord in best]
                 for row, best in zip(probabilities, ranked)]
 
+    def of_beats(self, melody: np.ndarray, beats: Sequence[Beat]) -> np.ndarray:
+        """Of every chord for each of a tune's beats, float64 [beats, 60]: the geometric mean of what the model, which
+        hears quarters, says of those inside the beat, the first of which begins with it.
+        """
+        answers = np.empty((len(beats), CHORDS))
+        for phase in sorted({beat.heard % BEAT for beat in beats}):
+            lead = -phase % BEAT
+            quarters = np.log(self.probabilities(checked(np.pad(melody, (lead, 0)))))
+            for number, beat in enumerate(beats):
+                if beat.heard % BEAT == phase:
+                    first, last = (beat.heard + lead) // BEAT, -(-(beat.end + lead) // BEAT)
+                    starts = np.arange(first, last) * BEAT - lead
+                    inside = np.minimum(starts + BEAT, beat.end) - np.maximum(starts, beat.start)
+                    answers[number] = np.average(quarters[first:last], axis=0, weights=inside)
+        return normalized(answers)
+
     def probabilities(self, melody: np.ndarray) -> np.ndarray:
-        """Of every chord for each beat, float64 [beats, 60], of a melody int64 [beats * 4].
+        """Of every chord for each quarter, float64 [quarters, 60], of a melody int64 [quarters * 4].
 
         A long melody is heard in windows, each with its neighbours' beats around those that it answers.
         """
@@ -74,9 +93,13 @@ class Harmonizer:
             heard = melody[None, first * BEAT:(start + step + MARGIN) * BEAT]
             [logits] = self.artifact.session.run(["logits"], {"melody": heard})
             answers.append(logits[0, start - first:][:step])
-        logits = np.concatenate(answers).astype(np.float64)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        return normalized(np.concatenate(answers).astype(np.float64))
+
+
+def normalized(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, float64 [beats, 60]."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def checked(melody: np.ndarray) -> np.ndarray:
@@ -92,20 +115,11 @@ def checked(melody: np.ndarray) -> np.ndarray:
     return np.pad(melody, (0, -len(melody) % BEAT)).astype(np.int64)
 
 
-def off_the_beat(path: Path, tune: Tune) -> Iterator[str]:
-    """What the tune's meter has otherwise than the model, which hears quarter notes from the file's start."""
-    meters = [sign.message for sign in tune.signs if sign.message.type == "time_signature"]
-    if any(meter.denominator >= 8 and meter.numerator % 3 == 0 and meter.numerator > 3 for meter in meters):
-        yield f"{path}: its beats are dotted, and a chord is suggested for each quarter note, across them"
-    if moved := sum(bar.start % BEAT != 0 for bar in bars_of(tune)):
-        yield f"{path}: {moved} of its bars begin between the quarter notes that chords are suggested for"
-
-
-def spans(suggestions: Sequence[Sequence[Suggestion]], length: int) -> list[tuple[int, int, str]]:
-    """Start and end in sixteenths and name of each first chord, equal ones in a row joined; all end by `length`."""
-    names = enumerate(best[0].chord for best in suggestions)
-    runs = [(name, [beat for beat, _ in run]) for name, run in itertools.groupby(names, key=lambda told: told[1])]
-    return [(run[0] * BEAT, min((run[-1] + 1) * BEAT, length), name) for name, run in runs]
+def spans(beats: Sequence[Beat], suggestions: Sequence[Sequence[Suggestion]]) -> list[tuple[int, int, str]]:
+    """Start and end in sixteenths and name of each first chord, equal ones in a row joined."""
+    told = [(beat, best[0].chord) for beat, best in zip(beats, suggestions, strict=True)]
+    runs = [(name, [beat for beat, _ in run]) for name, run in itertools.groupby(told, key=lambda one: one[1])]
+    return [(run[0].start, run[-1].end, name) for name, run in runs]
 
 
 def chord_notes(chords: Sequence[tuple[int, int, str]]) -> list[Note]:
@@ -119,38 +133,37 @@ def play(asked: argparse.Namespace) -> int:
         raise Refusal(f"IN: expected a MIDI file, none was named: for instance IN={EXAMPLE}")
     check_out(asked.melody, asked.out, (".mid", ".midi", ".txt", ".png"), "chords.mid")
     tune = read_tune(asked.melody, PITCHES, EXAMPLE)
-    for remark in (*tune.remarks, *off_the_beat(asked.melody, tune)):
+    for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
     harmonizer = Harmonizer(artifacts("harmonizer", asked.weights), asked.variant)
     artifact = harmonizer.artifact
     require_verified("harmonizer", asked.weights, artifact)
     progress(f"suggesting chords to {tune.length} sixteenths with {artifact.told()}")
-    suggestions = harmonizer.suggest(tune.melody())
-    written = spelling.in_key(tune, suggestions)
+    beats = beats_of(tune)
+    suggestions = harmonizer.suggest(tune.melody(), beats=beats)
+    written = spelling.in_key(tune, beats, suggestions)
 
     if asked.out.suffix.lower() == ".txt":
         title = f"{asked.melody.name}, {artifact.told()}"
-        text = "\n".join(chart.lines(tune, written, title)) + "\n"
+        text = "\n".join(chart.lines(beats, written, title)) + "\n"
         write_whole(asked.out, lambda path: path.write_text(text, encoding="utf-8"))
     elif asked.out.suffix.lower() != ".png":
-        chords = chord_notes(spans(suggestions, tune.length))
+        chords = chord_notes(spans(beats, suggestions))
         parts = [Part(*part) for part in zip(VOICES, PROGRAMS, (tune.notes, chords))]
         write_whole(asked.out, lambda path: write_parts(path, tune, parts))
     if asked.plot or asked.out.suffix.lower() == ".png":
         write_whole(asked.out.with_suffix(".png"),
-                    lambda path: draw(path, tune, suggestions, written, asked.melody.name, artifact))
+                    lambda path: draw(path, tune, spans(beats, suggestions), spans(beats, written), asked.melody.name, artifact))
     return 0
 
 
-def draw(path: Path, tune: Tune, suggestions: Sequence[Sequence[Suggestion]],
-         written: Sequence[Sequence[Suggestion]], name: str, artifact: Artifact) -> None:
+def draw(path: Path, tune: Tune, chords: Sequence[tuple[int, int, str]], written: Sequence[tuple[int, int, str]],
+         name: str, artifact: Artifact) -> None:
     """The melody and the chords as a piano roll, the chords' names above as they are written in the key."""
     from scripts import pianoroll  # matplotlib is slow to import, and needed for a picture alone
 
-    chords = spans(suggestions, tune.length)
     voices = [pianoroll.Voice(*voice) for voice in zip(VOICES, COLOURS, HEIGHTS, (tune.notes, chord_notes(chords)))]
-    pianoroll.draw(path, tune, voices, name, artifact.told(), [
-        (start, chord) for start, _, chord in spans(written, tune.length)])
+    pianoroll.draw(path, tune, voices, name, artifact.told(), [(start, chord) for start, _, chord in written])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import mido
 import numpy as np
 
+from models.harmonizer.beats import Beat
 from models.harmonizer.chords import BEAT, NAMES, ROOTS
 from models.harmonizer.rules import key_of
 from scripts.tune import Tune
@@ -39,7 +40,7 @@ def spelled(chord: str, key: Key) -> str:
     return LETTERS[letter] + ("#" * signs if signs > 0 else "b" * -signs) + chord.removeprefix(root)
 
 
-def keys(tune: Tune, beats: int) -> list[Key]:
+def keys(tune: Tune, beats: Sequence[Beat]) -> list[Key]:
     """The key of each beat. A signature without any signs, as programs write that know none, tells nothing."""
     melody = tune.melody()
     tonic, mode = key_of(np.pad(melody, (0, -len(melody) % BEAT)))
@@ -47,8 +48,8 @@ def keys(tune: Tune, beats: int) -> list[Key]:
     signatures = [(sign.tick / tune.sixteenth, of_signature(sign.message)) for sign in tune.signs
                   if sign.message.type == "key_signature"]
     told = []
-    for beat in range(beats):
-        last = [key for step, key in signatures if step <= beat * BEAT][-1:]
+    for beat in beats:
+        last = [key for step, key in signatures if step <= beat.start][-1:]
         told.append(last[0] if last and last[0] != Key(0, False) else found)
     return told
 
@@ -60,7 +61,7 @@ def of_signature(message: mido.MetaMessage) -> Key:
     return Key(fifths - 3 * minor, minor)
 
 
-def in_key(tune: Tune, suggestions: Sequence[Sequence[Ranked]]) -> list[list[Ranked]]:
+def in_key(tune: Tune, beats: Sequence[Beat], suggestions: Sequence[Sequence[Ranked]]) -> list[list[Ranked]]:
     """The suggestions of each beat with their chords spelled in its key."""
     return [[told._replace(chord=spelled(told.chord, key)) for told in ranked]
-            for ranked, key in zip(suggestions, keys(tune, len(suggestions)))]
+            for ranked, key in zip(suggestions, keys(tune, beats), strict=True)]

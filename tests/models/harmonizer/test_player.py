@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.harmonizer import chart, player
+from models.harmonizer.beats import beats_of
 from models.harmonizer.chords import NAMES, TONES, number
 from models.harmonizer.player import Harmonizer, Suggestion, spans
 from scripts.job import REFUSED, Refusal
@@ -114,7 +115,7 @@ def test_another_melody_is_refused(harmonizer, melody, told):
 
 def test_equal_chords_in_a_row_are_one_and_the_last_ends_with_the_melody():
     beats = [[Suggestion(name, 1)] for name in ("C", "C", "G", "C")]
-    assert spans(beats, 14) == [(0, 8, "C"), (8, 12, "G"), (12, 14, "C")]
+    assert spans(beats_of(tune_in([], [60] * 14)), beats) == [(0, 8, "C"), (8, 12, "G"), (12, 14, "C")]
 
 
 def test_the_chart_goes_bar_by_bar_with_alternatives(play, tmp_path):
@@ -131,7 +132,7 @@ def test_the_chart_goes_bar_by_bar_with_alternatives(play, tmp_path):
 def test_a_chord_that_goes_on_is_a_dot():
     sign = Sign(0, mido.MetaMessage("time_signature", numerator=2, denominator=4))
     tune = Tune((Note(0, 16, 60),), 16, 120, (sign,), ())
-    lines = list(chart.lines(tune, [[(name, 0.5)] for name in ("C", "C", "C", "G7")], "title"))
+    lines = list(chart.lines(beats_of(tune), [[(name, 0.5)] for name in ("C", "C", "C", "G7")], "title"))
     assert lines[2] == "   1 | C .  | C G7 |"
 
 
@@ -147,18 +148,54 @@ def test_a_low_melody_is_moved_and_that_is_said(play, tmp_path, capsys):
     assert "moved 2 octaves up into G3 to E♭6" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("meters", "said"), [
-    ([(0, 4, 4)], []), ([(0, 3, 4)], []), ([(0, 1, 4), (480, 4, 4)], []), ([(0, 6, 8)], ["its beats are dotted"]),
-    ([(0, 3, 8)], ["3 of its bars begin between"]),
-    ([(0, 1, 8), (240, 4, 4)], ["2 of its bars begin between"]),
-    ([(0, 1, 8), (240, 12, 8)], ["its beats are dotted", "2 of its bars begin between"]),
+def tune_in(meters: Sequence[tuple[int, int, int]], pitches: Sequence[int]) -> Tune:
+    """Sixteenths in meters of (its first sixteenth, numerator, denominator)."""
+    signs = tuple(Sign(120 * step, mido.MetaMessage("time_signature", numerator=above, denominator=below))
+                  for step, above, below in meters)
+    notes = tuple(Note(step, step + 1, pitch) for step, pitch in enumerate(pitches) if pitch)
+    return Tune(notes, len(pitches), 120, signs, ())
+
+
+@pytest.mark.parametrize(("meters", "length", "starts"), [
+    ([(0, 4, 4)], 24, [0, 4, 8, 12, 16, 20]),
+    ([(0, 1, 4), (4, 3, 4)], 16, [0, 4, 8, 12]),
+    ([(0, 1, 8), (2, 4, 4)], 20, [0, 2, 6, 10, 14, 18]),
+    ([(0, 6, 8)], 24, [0, 6, 12, 18]),
+    ([(0, 3, 8)], 18, [0, 6, 12]),
+    ([(0, 9, 8)], 36, [0, 6, 12, 18, 24, 30]),
+    ([(0, 12, 8), (24, 2, 4)], 32, [0, 6, 12, 18, 24, 28]),
+    ([(0, 1, 8), (2, 6, 8)], 14, [0, 2, 8]),
+    ([(0, 4, 8), (8, 6, 8)], 20, [0, 2, 8, 14]),
+    ([(0, 7, 8)], 28, [0, 4, 8, 12, 14, 18, 22, 26]),
+    ([(0, 3, 16)], 6, [0, 3]),
+    ([], 6, [0, 4]),
 ])
-def test_it_says_where_chords_do_not_lie_on_the_meters_beats(meters, said):
-    signs = tuple(Sign(tick, mido.MetaMessage("time_signature", numerator=above, denominator=below))
-                  for tick, above, below in meters)
-    tune = Tune((Note(0, 32, 60),), 32, 120, signs, ())
-    assert [remark.startswith(f"melody.mid: {start}") for remark, start in zip(
-        player.off_the_beat(Path("melody.mid"), tune), said, strict=True)] == [True] * len(said)
+def test_a_chord_begins_with_each_beat_of_the_meter(meters, length, starts):
+    beats = beats_of(tune_in(meters, [60] * length))
+    assert [beat.start for beat in beats] == starts
+    assert [beat.end for beat in beats] == [*starts[1:], length]
+
+
+def test_a_short_upbeat_is_heard_as_a_beat_that_begins_with_a_rest(harmonizer):
+    """As notation programs write it: a bar of its own before the others."""
+    melody = player.read_tune(OLD_HUNDREDTH, player.PITCHES, player.EXAMPLE).melody()[2:68]
+    upbeat = tune_in([(0, 1, 8), (2, 4, 4)], melody)
+    np.testing.assert_allclose(harmonizer.of_beats(melody, beats_of(upbeat)),
+                               harmonizer.probabilities(np.pad(melody, (2, 0))), rtol=1e-9)
+
+
+def test_a_dotted_beat_has_the_chord_that_its_quarters_make_likeliest_together(harmonizer):
+    """Whole bars of one chord's notes in 6/8: G, D, G as arpeggios."""
+    bars = ((67, 71, 74, 79, 74, 71), (62, 66, 69, 74, 69, 66), (67, 71, 74, 79, 79, 79))
+    tune = tune_in([(0, 6, 8)], np.repeat(np.ravel(bars), 2))
+    found = [best[0].chord for best in harmonizer.suggest(tune.melody(), beats=beats_of(tune))]
+    assert found == ["G", "G", "D", "D", "G", "G"]
+
+
+def test_quarters_as_beats_are_what_the_model_hears_by_itself(harmonizer):
+    tune = player.read_tune(OLD_HUNDREDTH, player.PITCHES, player.EXAMPLE)
+    np.testing.assert_allclose(harmonizer.of_beats(tune.melody(), beats_of(tune)),
+                               harmonizer.probabilities(tune.melody()), rtol=1e-9)
 
 
 def test_draws_a_picture(play, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.harmonizer import spelling
+from models.harmonizer.beats import beats_of
 from models.harmonizer.chords import NAMES, number
 from models.harmonizer.player import Suggestion
 from scripts.tune import Note, Sign, Tune
@@ -68,12 +69,13 @@ def test_the_signature_of_a_beat_counts(tmp_path):
     """From the beat on at which it comes; before, and where it has no signs, the key that the melody tells of."""
     tune = tune_of([61, 63, 65, 66, 68, 70, 72, 73], (0, mido.MetaMessage("key_signature", key="C")),
                    (3 * 480, mido.MetaMessage("key_signature", key="E")))
-    told = spelling.in_key(tune, [[Suggestion("C#", 0.6), Suggestion("Ab", 0.4)]] * 8)
+    told = spelling.in_key(tune, beats_of(tune), [[Suggestion("C#", 0.6), Suggestion("Ab", 0.4)]] * 8)
     assert [[one.chord for one in beat] for beat in told] == [["Db", "Ab"]] * 3 + [["C#", "G#"]] * 5
 
 
 @given(st.integers(-5, 6))
 def test_without_a_signature_the_melody_tells_the_key(fifths):
     scale = [60 + step for step in (0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0, 0)]
-    [key] = set(spelling.keys(tune_of(np.array(scale) + 7 * fifths % 12), 12))
+    tune = tune_of(np.array(scale) + 7 * fifths % 12)
+    [key] = set(spelling.keys(tune, beats_of(tune)))
     assert key == spelling.Key(fifths, False)
