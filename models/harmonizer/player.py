@@ -142,28 +142,28 @@ def play(asked: argparse.Namespace) -> int:
     beats = beats_of(tune)
     suggestions = harmonizer.suggest(tune.melody(), beats=beats)
     written = spelling.in_key(tune, beats, suggestions)
+    chords, names = spans(beats, suggestions), spans(beats, written)
 
     if asked.out.suffix.lower() == ".txt":
         title = f"{asked.melody.name}, {artifact.told()}"
         text = "\n".join(chart.lines(beats, written, title)) + "\n"
         write_whole(asked.out, lambda path: path.write_text(text, encoding="utf-8"))
     elif asked.out.suffix.lower() != ".png":
-        chords = chord_notes(spans(beats, suggestions))
-        parts = [Part(*part) for part in zip(VOICES, PROGRAMS, (tune.notes, chords))]
+        parts = [Part(*part) for part in zip(VOICES, PROGRAMS, (tune.notes, chord_notes(chords)))]
         write_whole(asked.out, lambda path: write_parts(path, tune, parts))
     if asked.plot or asked.out.suffix.lower() == ".png":
         write_whole(asked.out.with_suffix(".png"),
-                    lambda path: draw(path, tune, spans(beats, suggestions), spans(beats, written), asked.melody.name, artifact))
+                    lambda path: draw(path, tune, chords, names, asked.melody.name, artifact))
     return 0
 
 
-def draw(path: Path, tune: Tune, chords: Sequence[tuple[int, int, str]], written: Sequence[tuple[int, int, str]],
-         name: str, artifact: Artifact) -> None:
+def draw(path: Path, tune: Tune, chords: Sequence[tuple[int, int, str]], names: Sequence[tuple[int, int, str]],
+         title: str, artifact: Artifact) -> None:
     """The melody and the chords as a piano roll, the chords' names above as they are written in the key."""
     from scripts import pianoroll  # matplotlib is slow to import, and needed for a picture alone
 
     voices = [pianoroll.Voice(*voice) for voice in zip(VOICES, COLOURS, HEIGHTS, (tune.notes, chord_notes(chords)))]
-    pianoroll.draw(path, tune, voices, name, artifact.told(), [(start, chord) for start, _, chord in written])
+    pianoroll.draw(path, tune, voices, title, artifact.told(), [(start, chord) for start, _, chord in names])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
