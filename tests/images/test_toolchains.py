@@ -57,6 +57,27 @@ def test_a_cache_that_cannot_be_made_is_said_in_a_line(tmp_path):
     assert done.stderr.startswith("can't write the cache") and len(done.stderr.splitlines()) == 1
 
 
+def test_without_network_the_first_use_of_a_toolchain_says_what_it_needs(tmp_path):
+    (tmp_path / "uv").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "uv").chmod(0o755)
+    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_FIND_LINKS": "",
+               "PIP_RETRIES": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = run("scripts/in", "player", "true", XDG_CACHE_HOME=str(tmp_path / "cache"),
+               PATH=f"{tmp_path}:{os.environ['PATH']}", **nowhere)
+    assert done.returncode == 2
+    assert re.search("^uv [0-9.]+, which installs the toolchains, could not be fetched", done.stderr, re.MULTILINE)
+    assert [path.name for path in (tmp_path / "cache/bellfoundry").iterdir()] == []
+
+
+def test_an_engine_that_cannot_start_a_container_names_another(tmp_path):
+    digest = hashlib.sha256((ROOT / "images/torch/requirements.lock").read_bytes()).hexdigest()
+    (tmp_path / "podman").write_text(f"#!/bin/sh\n[ $1 = image ] && exec echo {digest}\necho OCI error >&2\nexit 126\n")
+    (tmp_path / "podman").chmod(0o755)
+    done = run("scripts/in", "torch", PATH=f"{tmp_path}:{os.environ['PATH']}", ENGINE="podman")
+    assert done.returncode == 126 and done.stderr.startswith("OCI error\npodman can't start a container")
+    assert run("scripts/in", "torch", ENGINE="venv").returncode == 0, "the remedy"
+
+
 def test_a_missing_interpreter_is_named_with_the_remedy(tmp_path):
     """A machine whose PATH has no Python 3.7, and no pyenv."""
     for tool in ("bash", "env", "cat"):
