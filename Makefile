@@ -3,7 +3,7 @@ MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
 BUILDER ?= auto
-export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
+export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS ARTIFACTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
   PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
   SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE FULL
 
@@ -45,10 +45,11 @@ checksums: ## record what was built, after an intended change
 bench: ## artifacts against the original framework, one run, ratios: a table and a picture
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
-play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= TEMPERATURE= STEPS= PLOT=1, and what its card says
+play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= PLOT=1 ARTIFACTS=folder, and what its card says
 	@$(if $(filter $(MODELS),$(firstword $(MODEL))),,$(error MODEL=$(MODEL): expected one of: $(MODELS)))\
 	scripts/in player python -m models.$(firstword $(MODEL)).player --weights "$$WEIGHTS" \
-	  $${VARIANT:+--variant="$$VARIANT"} $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
+	  $${ARTIFACTS:+--artifacts="$$ARTIFACTS"} $${VARIANT:+--variant="$$VARIANT"} \
+	  $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
 	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} \
 	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter command,$(origin PREFIX)),--prefix="$$PREFIX") \
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \

@@ -326,7 +326,7 @@ def build(models: list[str], weights: str, until: str, jobs: int, origin: Origin
     if until != "verify":
         return 0
     if subprocess.run([ROOT / "scripts/in", "player"], stdout=subprocess.DEVNULL, check=False).returncode:
-        print("note: the toolchain player isn't made, see above: make play needs the network once more", file=sys.stderr)
+        print("note: the toolchain player isn't made, see above: make play will need the network", file=sys.stderr)
     return table(builds, hashes)
 
 

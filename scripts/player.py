@@ -1,5 +1,6 @@
 """What every model's player has in common: its artifact, checked, and files that appear whole or not at all."""
 
+import argparse
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import onnxruntime
 
-from scripts import kernels, recipe
+from scripts import checksums, kernels, recipe
 from scripts.job import Refusal, progress
 from scripts.manifest import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = ("seeded", "tiny")
+SUMS = "SHA256SUMS"
 WEIGHTS = (*STAND_INS, "released", "bundled", "custom")
 Result = TypeVar("Result")
 
@@ -82,23 +84,43 @@ def check_out(given: Path, out: Path, suffixes: Sequence[str], example: str) -> 
         raise Refusal(f"OUT={out}: expected another file than IN, found the same: name a new one")
 
 
+def add_options(parser: argparse.ArgumentParser, weights: str = "seeded") -> None:
+    """What every player can be asked for."""
+    parser.add_argument("--weights", default=weights, choices=WEIGHTS, help="which build to play (default %(default)s)")
+    parser.add_argument("--artifacts", type=Path, metavar="FOLDER", help="a release's assets instead of a build")
+    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+
+
 def built(model: str, weights: str) -> Path:
     """The folder of a model's build of the weights that are asked for, or of those that are bundled instead."""
     return Path("build") / recipe.kind(recipe.read(ROOT, model), weights) / model
 
 
-def artifacts(model: str, weights: str) -> Path:
-    """The folder of a build's artifacts. Raises Refusal where there is none yet."""
-    folder = built(model, weights) / "compose"
+def artifacts(model: str, asked: argparse.Namespace) -> Path:
+    """The folder of the artifacts that are asked for. Raises Refusal where there is none."""
+    if asked.artifacts:
+        if not asked.artifacts.is_dir():
+            raise Refusal(f"ARTIFACTS={asked.artifacts}: expected a folder with a release's assets, found none: "
+                          "give its path")
+        return asked.artifacts
+    folder = built(model, asked.weights) / "compose"
     if not folder.is_dir():
-        setting = "CHECKPOINT=folder" if weights == "custom" else f"WEIGHTS={weights}"
+        setting = "CHECKPOINT=folder" if asked.weights == "custom" else f"WEIGHTS={asked.weights}"
         raise Refusal(f"{folder}: expected the build's artifacts, found none: run make {model} {setting}")
     return folder
 
 
-def require_verified(model: str, weights: str, artifact: Artifact) -> None:
-    """Raises Refusal for an artifact of a build that hasn't passed its gates."""
-    path = built(model, weights) / "verify" / "manifest.json"
+def require_verified(model: str, asked: argparse.Namespace, artifact: Artifact) -> None:
+    """Raises Refusal for an artifact of a build that hasn't passed its gates, or of no release, whose have."""
+    if asked.artifacts:
+        sums = asked.artifacts / SUMS
+        listed = checksums.listed(sums, sums, "download it again")
+        if listed.get(artifact.path.name) != artifact.sha256:
+            raise Refusal(f"{artifact.path}: expected the SHA-256 that {SUMS} beside it has, found "
+                          f"{'another' if artifact.path.name in listed else 'none there'}: download both from one "
+                          "release again")
+        return
+    path = built(model, asked.weights) / "verify" / "manifest.json"
     passed = json.loads(path.read_text())["inputs"] if path.is_file() else []
     if artifact.sha256 not in [file["sha256"] for file in passed]:
         raise Refusal(f"{artifact.path}: expected an artifact that has passed its gates, found one that hasn't: "

@@ -22,8 +22,8 @@ from scripts import command
 from scripts.job import Refusal, progress
 from scripts.player import (
     STAND_INS,
-    WEIGHTS,
     Artifact,
+    add_options,
     artifacts,
     check_out,
     load,
@@ -99,9 +99,9 @@ def play(asked: argparse.Namespace) -> int:
     tune = read_tune(asked.melody)
     for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    harmonizer = Harmonizer(artifacts(asked.model, asked.weights), asked.variant, asked.model)
+    harmonizer = Harmonizer(artifacts(asked.model, asked), asked.variant, asked.model)
     artifact = harmonizer.artifact
-    require_verified(asked.model, asked.weights, artifact)
+    require_verified(asked.model, asked, artifact)
     progress(f"harmonizing {tune.length} sixteenths in {asked.steps} steps with {artifact.told()}")
     if artifact.weights in STAND_INS:
         progress(f"its {artifact.weights} weights are an untrained stand-in: expect notes, not Bach")
@@ -130,8 +130,7 @@ def main(arguments: Sequence[str] | None = None, model: str = "coconet") -> int:
     parser = command.Parser(prog=f"models.{model}.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chorale.mid, or chorale.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
-    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    add_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="another one, other music (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.99, help="less is safer (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="Gibbs steps (default %(default)s)")

@@ -18,7 +18,7 @@ from models.groovae import drums, taps
 from models.groovae.inputs import DEPTH, neutral, noise
 from scripts import command
 from scripts.job import Refusal, progress
-from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
+from scripts.player import STAND_INS, Artifact, add_options, artifacts, check_out, load, require_verified, write_whole
 
 OUT = (".mid", ".midi", ".png")
 
@@ -56,8 +56,8 @@ def play(asked: argparse.Namespace) -> int:
     tapped = taps.read(asked.taps, asked.tempo)
     for remark in tapped.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    drummer = Drummer(artifacts("groovae", asked.weights), asked.variant)
-    require_verified("groovae", asked.weights, drummer.artifact)
+    drummer = Drummer(artifacts("groovae", asked), asked.variant)
+    require_verified("groovae", asked, drummer.artifact)
     windows = tapped.windows()
     progress(f"drumming {2 * len(windows)} bars to {len(tapped.steps)} taps with {drummer.artifact.told()}")
     if drummer.artifact.weights in STAND_INS:
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="models.groovae.player", description=__doc__.splitlines()[0])
     parser.add_argument("taps", type=Path, metavar="IN", help="a MIDI file or a recording")
     parser.add_argument("out", type=Path, metavar="OUT", help="drums.mid, or drums.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
-    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    add_options(parser)
     parser.add_argument("--seed", type=int, help="another one, another groove; without, the likeliest one")
     parser.add_argument("--temperature", type=float, default=1.0, help="less is safer (default %(default)s)")
     parser.add_argument("--tempo", type=float, help="of a recording, quarter notes a minute; without, it is estimated")

@@ -22,7 +22,7 @@ from models.harmonizer.chords import BEAT, CHORDS, NAMES
 from models.harmonizer.voicing import voiced
 from scripts import command
 from scripts.job import Refusal, progress
-from scripts.player import WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
+from scripts.player import Artifact, add_options, artifacts, check_out, load, require_verified, write_whole
 from scripts.tune import Note, Part, Tune, read_tune, write_parts
 
 PITCHES = range(55, 88)  # in which the training moved the melodies
@@ -135,9 +135,9 @@ def play(asked: argparse.Namespace) -> int:
     tune = read_tune(asked.melody, PITCHES, EXAMPLE)
     for remark in tune.remarks:
         print(f"note: {remark}", file=sys.stderr)
-    harmonizer = Harmonizer(artifacts("harmonizer", asked.weights), asked.variant)
+    harmonizer = Harmonizer(artifacts("harmonizer", asked), asked.variant)
     artifact = harmonizer.artifact
-    require_verified("harmonizer", asked.weights, artifact)
+    require_verified("harmonizer", asked, artifact)
     progress(f"suggesting chords to {tune.length} sixteenths with {artifact.told()}")
     beats = beats_of(tune)
     suggestions = harmonizer.suggest(tune.melody(), beats=beats)
@@ -170,8 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="models.harmonizer.player", description=__doc__.splitlines()[0])
     parser.add_argument("melody", type=Path, metavar="IN", help="a MIDI file")
     parser.add_argument("out", type=Path, metavar="OUT", help="chords.mid, chords.txt for a chart or chords.png")
-    parser.add_argument("--weights", default="bundled", choices=WEIGHTS, help="which build to play")
-    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    add_options(parser, "bundled")
     parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
     return command.run(lambda: play(parser.parse_args(arguments)))
 

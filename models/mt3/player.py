@@ -23,7 +23,7 @@ from models.mt3.notes import Segment, Transcription, transcribe
 from models.mt3.vocabulary import CONFIGURATIONS
 from scripts import audio, command
 from scripts.job import Refusal, progress
-from scripts.player import STAND_INS, WEIGHTS, Artifact, artifacts, check_out, load, require_verified, write_whole
+from scripts.player import STAND_INS, Artifact, add_options, artifacts, check_out, load, require_verified, write_whole
 
 OUT = (".mid", ".midi", ".png")
 DECODINGS = ("beam", "greedy")
@@ -116,9 +116,9 @@ def start(number: int, frames: int) -> float:
 
 def play(asked: argparse.Namespace) -> int:
     check_out(asked.recording, asked.out, OUT, "notes.mid")
-    transcriber = Transcriber(artifacts(asked.model, asked.weights), asked.model, asked.variant, asked.decode)
+    transcriber = Transcriber(artifacts(asked.model, asked), asked.model, asked.variant, asked.decode)
     for artifact in transcriber.artifacts:
-        require_verified(asked.model, asked.weights, artifact)
+        require_verified(asked.model, asked, artifact)
     seconds = audio.duration(asked.recording)
     for remark in audio.remarks(asked.recording):
         print(f"note: {remark}", file=sys.stderr)
@@ -153,8 +153,7 @@ def main(arguments: Sequence[str] | None = None, model: str = "mt3") -> int:
     parser = command.Parser(prog=f"models.{model}.player", description=__doc__.splitlines()[0])
     parser.add_argument("recording", type=Path, metavar="IN", help="WAV, FLAC, Ogg or MP3")
     parser.add_argument("out", type=Path, metavar="OUT", help="notes.mid, or notes.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
-    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    add_options(parser)
     parser.add_argument("--decode", default="beam", help="beam, as the original does, or greedy (default %(default)s)")
     parser.add_argument("--plot", action="store_true", help="also draw OUT as a PNG beside it")
     parser.set_defaults(model=model)

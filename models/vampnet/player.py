@@ -27,8 +27,8 @@ from scripts import audio, command
 from scripts.job import Refusal, progress
 from scripts.player import (
     STAND_INS,
-    WEIGHTS,
     Artifact,
+    add_options,
     artifacts,
     check_out,
     load,
@@ -211,9 +211,9 @@ def play(asked: argparse.Namespace) -> int:
     seconds = audio.duration(asked.recording)
     for remark in audio.remarks(asked.recording):
         print(f"note: {remark}", file=sys.stderr)
-    vampnet = VampNet(artifacts("vampnet", asked.weights), asked.variant)
+    vampnet = VampNet(artifacts("vampnet", asked), asked.variant)
     for artifact in vampnet.artifacts:
-        require_verified("vampnet", asked.weights, artifact)
+        require_verified("vampnet", asked, artifact)
     progress(f"vamping on {seconds:.1f} seconds with {', '.join(artifact.told() for artifact in vampnet.artifacts)}")
     weights = vampnet.artifacts[0].weights
     if weights in STAND_INS:
@@ -273,8 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="models.vampnet.player", description=__doc__.splitlines()[0])
     parser.add_argument("recording", type=Path, metavar="IN", help="WAV, FLAC, Ogg or MP3")
     parser.add_argument("out", type=Path, metavar="OUT", help="vamp.wav or vamp.flac, or vamp.png for a picture alone")
-    parser.add_argument("--weights", default="seeded", choices=WEIGHTS, help="which build to play")
-    parser.add_argument("--variant", default="int8", help="fp32, fp16 or int8 (default %(default)s)")
+    add_options(parser)
     for flag, name, told in (
             ("periodic", "periodic_prompt", "of so many frames one is kept"),
             ("upper", "upper_codebook_mask", "the first codebook that is written throughout"),

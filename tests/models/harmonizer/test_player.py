@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from models.harmonizer.beats import beats_of
 from models.harmonizer.chords import NAMES, TONES, number
 from models.harmonizer.player import Harmonizer, Suggestion, spans
 from scripts.job import REFUSED, Refusal
+from scripts.manifest import sha256
 from scripts.midi import timed, track_of
 from scripts.tune import Note, Sign, Tune, sounding
 
@@ -206,6 +208,38 @@ def test_draws_a_picture(play, tmp_path):
 def test_says_by_hash_what_plays(play, tmp_path, harmonizer, capsys):
     play(OLD_HUNDREDTH, tmp_path / "out.mid")
     assert harmonizer.artifact.sha256[:12] in capsys.readouterr().out
+
+
+@pytest.fixture
+def assets(bundled: Path, tmp_path: Path) -> Path:
+    """An artifact as a release has it, with the sums beside it."""
+    folder = tmp_path / "a release"
+    folder.mkdir()
+    artifact = Path(shutil.copy(bundled / "harmonizer-chords-int8.onnx", folder))
+    (folder / "SHA256SUMS").write_text(f"{sha256(artifact)}  {artifact.name}\n")
+    return folder
+
+
+def test_a_releases_assets_play_as_the_build_does(play, assets, tmp_path, monkeypatch):
+    assert play(OLD_HUNDREDTH, tmp_path / "one.mid") == 0
+    monkeypatch.chdir(tmp_path)
+    assert play(OLD_HUNDREDTH, "other.mid", "--artifacts", assets) == 0
+    assert (tmp_path / "one.mid").read_bytes() == (tmp_path / "other.mid").read_bytes()
+
+
+@pytest.mark.parametrize(("sums", "told"), [
+    (f"{'0' * 64}  harmonizer-chords-int8.onnx\n", "expected the SHA-256 that SHA256SUMS beside it has, found another"),
+    ("", "expected the SHA-256 that SHA256SUMS beside it has, found none there"), ("no sum\n", "found 'no sum'"),
+])
+def test_assets_that_their_sums_do_not_have_are_refused(play, assets, tmp_path, capsys, sums, told):
+    (assets / "SHA256SUMS").write_text(sums)
+    assert play(OLD_HUNDREDTH, tmp_path / "out.mid", "--artifacts", assets) == REFUSED
+    assert told in capsys.readouterr().err and not (tmp_path / "out.mid").exists()
+
+
+def test_a_folder_of_assets_that_is_not_there_is_refused(play, tmp_path, capsys):
+    assert play(OLD_HUNDREDTH, tmp_path / "out.mid", "--artifacts", tmp_path / "none") == REFUSED
+    assert "expected a folder with a release's assets, found none" in capsys.readouterr().err
 
 
 def test_another_suffix_is_refused(play, tmp_path, capsys):
