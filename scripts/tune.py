@@ -116,7 +116,8 @@ def read_tune(path: Path, pitches: range, example: str) -> Tune:
     if octaves:
         remarks.append(f"{path}: moved {abs(octaves)} octave{'s'[:abs(octaves) - 1]} {'up' if octaves > 0 else 'down'} "
                        f"into {note_name(pitches[0])} to {note_name(pitches[-1])}")
-    signs = [Sign(tick, message) for track in tracks for tick, message in track if message.type in SIGNS]
+    signs = [Sign(tick, message) for track in tracks for tick, message in track
+             if message.type in SIGNS and tick <= length * sixteenth]
     return Tune(
         notes=tuple(note._replace(pitch=note.pitch + 12 * octaves) for note in notes),
         length=length,
