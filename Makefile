@@ -110,7 +110,7 @@ engines-verify: ## build in the containers of ENGINE=docker, podman or both, and
 places-verify: ## build models at toy size in another place, and record that the bytes are the same
 	@$(python) scripts.places $(MODELS)
 
-golden-verify: ## cast golden weights at the real size, and record that they give the golden outputs
+golden-verify: ## run the tests that take minutes at the real size, and record that they pass
 	@ENGINE=venv scripts/in torch python -m tests.proven $(MODELS)
 
 push: ## push the images to REGISTRY=host/path, and record their digests

@@ -22,7 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLD = re.search(r"^export (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[1].split()
 OUTER = {*TOLD, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELS", "TESTS", "TOOLCHAINS"} - {"ENGINE", "GOLDEN", "\\"}
 FULL = os.environ.get("FULL", "") not in ("", "0")  # whether to prove anew what is on record
+SLOWEST = [  # files that take minutes, so that none of them is begun last
+    f"tests/{name}.py" for name in (
+        "models/mt3/test_instruments", "models/mt3/test_music", "models/mt3/test_golden", "scripts/test_new",
+        "networks/test_networks", "models/coconet/test_released", "models/coconet/test_architectures",
+        "release/test_package", "images/test_images", "release/test_publish", "released/test_released",
+        "release/test_push_models", "models/coconet/test_golden", "scripts/test_build", "images/test_registry",
+        "models/mt3/test_compose", "models/groovae/test_training", "models/mt3/test_defects")]
 SMALL = [model for model in recipe.models(ROOT) if model != "vampnet"]  # enough to be built at real size by the tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {file: place for place, file in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 def run(*command: str | Path, cwd: Path = ROOT, told: str | None = None,

@@ -1,5 +1,5 @@
-"""`make golden-verify`: models cast from golden weights at the real size give the golden outputs; checksums/golden.toml
-says with which inputs.
+"""`make golden-verify`: at the real size, models cast from golden weights give the golden outputs, and MT3 of the
+authors' weights writes down what instruments play; checksums/golden.toml says with which inputs.
 
 It takes minutes, so those tests run only where the record is of other inputs, and all of them with FULL=1.
 """
@@ -18,23 +18,26 @@ from tests.conftest import FULL, ROOT
 RECORD = "checksums/golden.toml"
 
 
-TESTS = {  # at the real size, by what is in their names
-    "coconet": "golden_weights",
-    "groovae": "golden_weights or rounded_variants or interpreter",
-    "vampnet": "real",
+TESTS = {  # files, and what is in the names of those of their tests, or in the files' own
+    "coconet": (("test_golden",), "golden_weights"),
+    "groovae": (("test_golden",), "golden_weights or rounded_variants or interpreter"),
+    "mt3": (("test_golden", "test_instruments"), "taught or 1024 or spectrogram_hears or instruments"),
+    "vampnet": (("test_golden",), "real"),
 }
 
 
 def key(model: str) -> str:
-    """What decides whether a model's golden weights give the golden outputs: its recipe, the code of all stages that
-    its artifacts come from and of the tests, the toolchains, and the data that the repository has.
+    """What decides whether a model's tests at the real size pass: its recipe, the code of all stages that its artifacts
+    come from, of its player and of the tests, the toolchains, and the data that the repository has.
     """
     told = recipe.read(ROOT, model)
     stages = [stage for stage in build.STAGES if stage.name not in ("ask", "verify")]
     modules = [module for stage in stages for module in (
         f"scripts.{stage.name}", *(module_name(model, told, own) for own in stage.own))]
-    names = ("test_golden", "write_golden", "cast_golden", "golden_weights", "interpret")
-    files = [path for path in sorted((ROOT / "tests/models" / model).glob("*.py")) if path.stem in names]
+    modules.append(module_name(model, told, "player"))
+    files = [path for path in sorted((ROOT / "tests/models" / model).glob("*.py"))
+             if path.stem in TESTS[model][0] or not path.stem.startswith("test_")]
+    files += [path for path in [ROOT / f"checksums/sources/{model}.sha256"] if path.is_file()]
     files += [ROOT / "images" / name / "requirements.lock" for name in sorted({told["toolchain"], "torch"})]
     files += [ROOT / "tests/proven.py", *sorted((ROOT / "tests/golden" / model).iterdir())]
     return manifest.key({
@@ -52,15 +55,16 @@ def recorded() -> dict[str, str]:
 def skip_where_proven(model: str) -> None:
     """Skip what is on record of today's inputs."""
     if not FULL and recorded().get(model) == key(model):
-        pytest.skip(f"ON RECORD of today's inputs in {RECORD}: golden weights at the real size; FULL=1 casts them anew")
+        pytest.skip(f"ON RECORD of today's inputs in {RECORD}: what takes minutes at real size; FULL=1 does it anew")
 
 
 def main() -> int:
     parser = command.Parser(prog="tests.proven", description=__doc__)
     parser.add_argument("models", nargs="*", help="all of these when none is named")
     for model in [model for model in parser.parse_args().models or TESTS if model in TESTS]:
-        words = [sys.executable, "-m", "pytest", "-q", "-n0", f"tests/models/{model}/test_golden.py",
-                 "-k", TESTS[model]]
+        names, chosen = TESTS[model]
+        words = [sys.executable, "-m", "pytest", "-q", "-n0", "-k", chosen,
+                 *(f"tests/models/{model}/{name}.py" for name in names)]
         done = subprocess.run(words, cwd=ROOT, env={**os.environ, "FULL": "1"}, text=True, stdout=subprocess.PIPE,
                               check=False)
         print(done.stdout)

@@ -22,6 +22,7 @@ def tree(tmp_path, monkeypatch):
     (tree / "tests/golden/vampnet").mkdir(parents=True)
     (tree / "tests/golden/vampnet/coarse.npz").write_bytes(b"numbers")
     (tree / "tests/proven.py").write_bytes((ROOT / "tests/proven.py").read_bytes())
+    (tree / proven.RECORD).unlink(missing_ok=True)
     monkeypatch.setattr(proven, "ROOT", tree)
     monkeypatch.setattr(proven, "FULL", False)
     monkeypatch.setattr(sys, "argv", ["proven", "vampnet"])
@@ -32,7 +33,7 @@ def test_what_passed_is_put_on_record_and_skipped(tree):
     proven.skip_where_proven("vampnet")
     assert proven.main() == 0
     assert tomllib.loads((tree / proven.RECORD).read_text())["vampnet"] == proven.key("vampnet")
-    with pytest.raises(pytest.skip.Exception, match="FULL=1 casts them anew"):
+    with pytest.raises(pytest.skip.Exception, match="FULL=1 does it anew"):
         proven.skip_where_proven("vampnet")
 
 

@@ -13,6 +13,7 @@ from scripts.seeded import seeded_uniform
 from tests.conftest import ROOT, copy_tree, exact_session, made, run
 from tests.models.mt3.conftest import HERE, Network
 from tests.models.mt3.golden_weights import golden_weight
+from tests.proven import skip_where_proven
 
 FILES = {"mt3": "network.npz", "ismir2021": "network_ismir2021.npz"}
 
@@ -109,6 +110,7 @@ def golden_cast(golden, tmp_path_factory):
     """The artifacts that make mt3 CHECKPOINT=… makes of the golden weights."""
     from models.mt3.seeded import write
 
+    skip_where_proven("mt3")
     folder = tmp_path_factory.mktemp("golden")
     checkpoint, tree = folder / "checkpoint_1000", copy_tree(folder / "tree")
     checkpoint.mkdir()
