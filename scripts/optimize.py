@@ -38,6 +38,7 @@ def optimized(name: str, source: Path, component: dict[str, Any]) -> onnx.ModelP
             job.progress(f"{name}: goes without onnxscript's optimizer, which breaks it ({flaw})")
         model = graphs.load(source)
         write_paddings(model.graph)
+        write_resizes(model.graph)
         read_from_outside(model.graph)
         cut_weights(model)
         model = shrink(model)
@@ -117,6 +118,20 @@ def padding(node: onnx.NodeProto, strides: np.ndarray, reach: np.ndarray) -> lis
     return nodes
 
 
+def write_resizes(graph: onnx.GraphProto) -> None:
+    """Have what takes the nearest number as TensorFlow's, floor((i + 0.5) / scale), say so as opset 13 and later do,
+    which calibration needs: i + 0.5 over scale, less 0.5, rounded, halves up.
+    """
+    for part in (graph, *graphs.inner_graphs(graph)):
+        for node in part.node:
+            attributes = {a.name: a for a in node.attribute if node.op_type == "Resize"}
+            told = [attributes[name].s if name in attributes else b"" for name in (
+                "coordinate_transformation_mode", "nearest_mode")]
+            if told == [b"tf_half_pixel_for_nn", b"floor"]:
+                attributes["coordinate_transformation_mode"].s = b"half_pixel"
+                attributes["nearest_mode"].s = b"round_prefer_ceil"
+
+
 def read_from_outside(graph: onnx.GraphProto) -> None:
     """Have the bodies of loops read from outside what they only hand on from turn to turn, as weights are, so that
     what is done to weights is done to theirs too.
@@ -146,20 +161,23 @@ def cut_weights(model: onnx.ModelProto) -> None:
     """Put the parts that bodies of loops cut out of weights, anew at every turn, beside the weights."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     for body in graphs.inner_graphs(model.graph):
-        kept = {port.name for port in body.output}
+        kept, known = {port.name for port in body.output}, weights | {one.name: one for one in body.initializer}
         for node in list(body.node):
-            read = [name for name in node.input if name]
-            if node.op_type not in CUTS or kept & set(node.output) or not all(name in weights for name in read):
+            read = {name: known.get(name) for name in node.input if name}
+            if node.op_type not in CUTS or kept & set(node.output) or None in read.values():
                 continue
             ports = [onnx.ValueInfoProto(name=name) for name in node.output]
-            alone = onnx.helper.make_graph([node], "cut", [], ports, [weights[name] for name in dict.fromkeys(read)])
+            alone = onnx.helper.make_graph([node], "cut", [], ports, read.values())
             found = ReferenceEvaluator(onnx.helper.make_model(alone, opset_imports=model.opset_import)).run(None, {})
             parts = {name: f"{name}.cut.{len(weights)}" for name in node.output}
             for name, array in zip(parts.values(), found):
                 model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-                weights[name] = model.graph.initializer[-1]
+                weights[name] = known[name] = model.graph.initializer[-1]
             body.node.remove(node)
             graphs.rename(body, parts)
+        still = {name for part in (body, *graphs.inner_graphs(body)) for node in part.node for name in node.input} | kept
+        for tensor in [tensor for tensor in body.initializer if tensor.name not in still]:
+            body.initializer.remove(tensor)
 
 
 def write_products(graph: onnx.GraphProto) -> None:
