@@ -5,7 +5,7 @@ BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
   PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
-  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE FULL
+  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN SIGNATURE ROUTE FULL
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -60,8 +60,9 @@ train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains 
 	ENGINE=venv scripts/in legacy python -m models.$(firstword $(MODEL)).train --data "$$DATA" $${OUT:+--out="$$OUT"} \
 	  $${SEED:+--seed="$$SEED"}
 
-new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax: a folder in models/ that converts your own model
-	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" -- "$$FROM"
+new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax [SIGNATURE=name]: a folder in models/ that converts your own model
+	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" \
+	  $${SIGNATURE:+--signature="$$SIGNATURE"} -- "$$FROM"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \

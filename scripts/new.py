@@ -47,16 +47,18 @@ class Given(NamedTuple):
     layout: str = "files"
     layers: list[Layer] | None = None
     listed: str = ""  # its arrays, some of them
+    signature: str = ""  # of a SavedModel, if it isn't the one that is taken by itself
 
 
-def saved_model(path: Path) -> Given:
+def saved_model(path: Path, signature: str = "") -> Given:
     """A SavedModel's ports and files, by TensorFlow's own protobufs. Raises Refusal on what isn't one."""
-    done = subprocess.run(["scripts/in", "legacy", "python", "-m", "scripts.saved_model", path], cwd=ROOT,
+    done = subprocess.run(["scripts/in", "legacy", "python", "-m", "scripts.saved_model", path, signature], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refusal(done.stderr.strip().splitlines()[-1])
     told = json.loads(done.stdout.splitlines()[-1])
-    return Given({kind: told[kind] for kind in ("inputs", "outputs")}, path, told["files"], told["kind"])
+    return Given({kind: told[kind] for kind in ("inputs", "outputs")}, path, told["files"], told["kind"],
+                 signature=signature)
 
 
 def state_dict(path: Path) -> Given:
@@ -118,10 +120,10 @@ def chains(begun: list[Layer], left: list[Layer]) -> Iterator[list[Layer]]:
 READERS = {"legacy": saved_model, "torch": state_dict, "jax": parameters}
 
 
-def new(model: str, path: Path, toolchain: str) -> tuple[Path, Given]:
+def new(model: str, path: Path, toolchain: str, signature: str = "") -> tuple[Path, Given]:
     """Write models/<model>/ and return it, with what is known of the model.
 
-    Raises Refusal on a name that is taken, or weights that can't be read.
+    signature: of a SavedModel that has several. Raises Refusal on a name that is taken, or weights that can't be read.
     """
     verbs = {*re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE), *build.NAMES}
     if not re.fullmatch(NAME, model) or model in verbs:
@@ -135,8 +137,11 @@ def new(model: str, path: Path, toolchain: str) -> tuple[Path, Given]:
                       "the model was trained in")
     if not path.exists():
         raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
-    given = READERS[toolchain](path)
-    names = [port["name"] for kind in given.ports.values() for port in kind]
+    if signature and toolchain != "legacy":
+        raise Refusal(f"SIGNATURE={signature}: expected none with TOOLCHAIN={toolchain}, as SavedModels alone have them: "
+                      "leave it out")
+    given = saved_model(path, signature) if signature else READERS[toolchain](path)
+    names = [port["name"] for kind in given.ports.values() for port in kind] + [signature or "none"]
     files = [part for file in given.files for part in Path(file).parts] if given.layout == "files" else []
     for name in names + files:  # they become code
         if not re.fullmatch(PLAIN, name):
@@ -175,9 +180,10 @@ def main() -> int:
     parser = command.Parser(prog="scripts.new", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--toolchain", required=True)
+    parser.add_argument("--signature", default="")
     parser.add_argument("given", type=lambda path: Path(path).expanduser().resolve(), metavar="FROM")
     asked = parser.parse_args()
-    folder, given = new(asked.model, asked.given, asked.toolchain)
+    folder, given = new(asked.model, asked.given, asked.toolchain, asked.signature)
     print(f"{folder.relative_to(ROOT)} is there: its recipe.toml says what goes in and out, source/ holds the weights")
     if given.layers:
         print(f"its network.py is a guess, a chain of {len(given.layers)} dense layers with ReLUs between: put the "

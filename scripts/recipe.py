@@ -15,7 +15,7 @@ PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
     "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "routes?": [str],
-    "like?": str,
+    "like?": str, "signature?": str,
     "metadata?": {"*": str},
     "sources": {"seeded?": {"*": object}, "tiny?": {"*": object}, "bundled?": {"about": str},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
