@@ -16,7 +16,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
+  matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
   $(MODELS)
 
 help: ## print the verbs
@@ -53,6 +53,9 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= T
 	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter command,$(origin PREFIX)),--prefix="$$PREFIX") \
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
+
+supported: ## cast small networks of three frameworks, and write what became of each into docs/supported.md
+	@ENGINE=venv scripts/in torch python -m tests.networks
 
 train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains here; OUT=folder SEED=
 	@$(if $(wildcard models/$(firstword $(MODEL))/train.py),,$(error MODEL=$(MODEL): expected one that trains here: \

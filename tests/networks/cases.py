@@ -125,5 +125,6 @@ def write(networks: List[Network], folder: Path, save: Callable[[Any, Path], Pat
                          **({"most": port.most} if port.dtype == "int64" else {})} for name, port in found.items()]
                  for kind, found in (("inputs", network.inputs), ("outputs", network.outputs))}
         told.append({"name": network.name, "shows": network.shows, "path": str(path), "signature": network.signature,
-                     "edits": list(network.edits), "source": source(network), "then": network.then, "did": network.did, **ports})
+                     "edits": list(network.edits), "source": source(network), "then": network.then,
+                     "did": network.did, **ports})
     (folder / "networks.json").write_text(json.dumps(told), encoding="utf-8")

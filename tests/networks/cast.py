@@ -31,7 +31,7 @@ Told = dict[str, Any]
 def written(framework: str, folder: Path, names: list[str]) -> list[Told]:
     """What a framework's process tells of the networks that it has written into a folder."""
     words = ["scripts/in", FRAMEWORKS[framework], "python", "-m", f"tests.networks.{framework}", str(folder), *names]
-    status, said, errors = processes.asked(words, "")
+    status, _, errors = processes.asked(words, "")
     if status:
         raise Refusal(f"tests/networks/{framework}.py: expected its networks, found: {errors}")
     return json.loads((folder / "networks.json").read_text())
@@ -140,7 +140,9 @@ def decibels(expected: np.ndarray, found: np.ndarray) -> float:
     power, error = np.square(signal).sum(), np.square(signal - given).sum()
     if not np.isfinite(error) or (error and expected.dtype.kind != "f"):
         return -EQUAL
-    return float(np.clip(10 * np.log10(power / error), -EQUAL, EQUAL)) if error and power else EQUAL * (1 - 2 * bool(error))
+    if not error or not power:
+        return -EQUAL if error else EQUAL
+    return float(np.clip(10 * np.log10(power / error), -EQUAL, EQUAL))
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ class TorchPaddings(torch.nn.Module):
         return self.causal(torch.nn.functional.pad(x, (4, 0)))
 
 
-@network("transposed convolutions, as a vocoder has them, with the weight norm of old", {"x": real("batch", 12, "length")},
+@network("transposed convolutions as in a vocoder, with the weight norm of old", {"x": real("batch", 12, "length")},
          {"y": real("batch", 1, "samples")})
 class TorchVocoder(torch.nn.Module):
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class TorchNorms(torch.nn.Module):
         return self.last(x.transpose(1, 2)).transpose(1, 2)
 
 
-@network("pictures resized by nearest and by bilinear interpolation, poolings to a size", {"x": real("batch", 3, 12, 10)},
+@network("pictures resized by nearest and bilinear interpolation, poolings to a size", {"x": real("batch", 3, 12, 10)},
          {"y": real("batch", 6)})
 class TorchResized(torch.nn.Module):
     def __init__(self) -> None:
@@ -179,7 +179,8 @@ class TorchLogarithm(torch.nn.Module):
         return self.last(torch.log(x * x + self.epsilon))
 
 
-@network("two inputs with axes of their own, whole numbers out", {"x": real("batch", "rows", 8), "z": real("columns", 8)},
+@network("two inputs with axes of their own, and whole numbers",
+         {"x": real("batch", "rows", 8), "z": real("columns", 8)},
          {"scores": real("batch", "rows", "columns"), "best": whole(1, "batch", "rows")}, sizes={"columns": (4, 7)})
 class TorchPairs(torch.nn.Module):
     def __init__(self) -> None:

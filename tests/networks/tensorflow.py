@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -145,7 +145,7 @@ def tf_masked_gru() -> Any:
     return K.Model(x, L.Dense(6, name="y")(y))
 
 
-@network("attention with several heads and a causal mask, LayerNorm, residuals, GELU", {"x": real("batch", "length", 16)})
+@network("attention of several heads and a causal mask, LayerNorm, residuals, GELU", {"x": real("batch", "length", 16)})
 def tf_attention() -> Any:
     x = K.Input([None, 16], name="x")
     places = tf.range(tf.shape(x)[1])
