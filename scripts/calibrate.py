@@ -54,8 +54,8 @@ class MaxPool(max_pool.MaxPool):
         strides, dilations = strides or [1] * rank, dilations or [1] * rank
         sides = margins(x.shape[2:], auto_pad, pads, kernel_shape, strides, dilations)
         padded = torch.nn.functional.pad(torch.from_numpy(np.array(x)), sides, value=-np.inf)
-        pool = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)[rank - 1]
-        return (pool(padded, tuple(kernel_shape), tuple(strides), 0, tuple(dilations)).numpy(),)
+        largest = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)
+        return (largest[rank - 1](padded, tuple(kernel_shape), tuple(strides), 0, tuple(dilations)).numpy(),)
 
 
 class AveragePool(average_pool.AveragePool_19):
@@ -70,9 +70,9 @@ class AveragePool(average_pool.AveragePool_19):
             return super()._run(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides, count_include_pad)
         strides = strides or [1] * rank
         sides = margins(x.shape[2:], auto_pad, pads, kernel_shape, strides, [1] * rank)
-        pool = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[rank - 1]
-        x = torch.from_numpy(np.array(x))
-        found, counted = (pool(torch.nn.functional.pad(array, sides, value=value), tuple(kernel_shape), tuple(strides))
+        mean = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)
+        x, padding = torch.from_numpy(np.array(x)), torch.nn.functional.pad
+        found, counted = (mean[rank - 1](padding(array, sides, value=value), tuple(kernel_shape), tuple(strides))
                           for array, value in ((x, 0), (torch.ones_like(x), int(bool(count_include_pad)))))
         return ((found / counted).numpy(),)
 

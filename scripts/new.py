@@ -138,8 +138,8 @@ def new(model: str, path: Path, toolchain: str, signature: str = "") -> tuple[Pa
     if not path.exists():
         raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
     if signature and toolchain != "legacy":
-        raise Refusal(f"SIGNATURE={signature}: expected none with TOOLCHAIN={toolchain}, as SavedModels alone have them: "
-                      "leave it out")
+        raise Refusal(f"SIGNATURE={signature}: expected none with TOOLCHAIN={toolchain}, found one: leave it out, as "
+                      "SavedModels alone have signatures")
     given = saved_model(path, signature) if signature else READERS[toolchain](path)
     names = [port["name"] for kind in given.ports.values() for port in kind] + [signature or "none"]
     files = [part for file in given.files for part in Path(file).parts] if given.layout == "files" else []

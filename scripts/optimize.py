@@ -58,24 +58,26 @@ def optimized(name: str, source: Path, component: dict[str, Any]) -> onnx.ModelP
 
 
 def write_paddings(graph: onnx.GraphProto) -> None:
-    """Replace auto_pad=SAME_UPPER by the pads that it means, where strides are 1; else by a Pad of what the size asks
-    for, where a convolution is dilated, too, which ONNX Runtime refuses. What is left is right at every size.
+    """Replace auto_pad=SAME_UPPER by the pads that it means where they are the same at every size; and by nodes that
+    pad, where ONNX Runtime refuses it: at convolutions that are dilated, and at pools that leave numbers out.
     """
     for part in (graph, *graphs.inner_graphs(graph)):
         nodes = []
         for node in part.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            after = []
             if attributes.get("auto_pad") == b"SAME_UPPER" and "kernel_shape" in attributes:
                 kernel = np.array(attributes["kernel_shape"])
                 strides, dilations = (np.array(attributes.get(name, np.ones_like(kernel)))
                                       for name in ("strides", "dilations"))
-                total = (kernel - 1) * dilations
-                if (strides == 1).all():
+                total, pool = (kernel - 1) * dilations, node.op_type in ("MaxPool", "AveragePool")
+                if ((strides == 1) | (total == 0)).all():
                     set_pads(node, [*(total // 2), *(total - total // 2)])
-                elif node.op_type == "Conv" and (dilations != 1).any():
-                    nodes += padding(node, strides, total)
+                elif (kernel < strides).any() if pool else (dilations != 1).any():
+                    before, after = padding(node, strides, total)
+                    nodes += before
                     set_pads(node, [])
-            nodes.append(node)
+            nodes += [node, *after]
         del part.node[:]
         part.node.extend(nodes)
 
@@ -89,33 +91,44 @@ def set_pads(node: onnx.NodeProto, pads: list[int]) -> None:
         node.attribute.append(make_attribute("pads", pads))
 
 
-def padding(node: onnx.NodeProto, strides: np.ndarray, reach: np.ndarray) -> list[onnx.NodeProto]:
-    """The nodes that pad a convolution's input as SAME_UPPER asks, which the convolution reads from now on.
+def padding(node: onnx.NodeProto, strides: np.ndarray,
+            reach: np.ndarray) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The nodes that pad what a node reads as SAME_UPPER asks, and those that make its result of what the node returns.
 
-    reach: how many numbers a filter spans, less one, by axis. Of n numbers there come ceil(n / stride) out
+    reach: how many numbers a window spans, less one, by axis. Of n numbers there come ceil(n / stride) out
     (https://onnx.ai/onnx/operators/onnx__Conv.html), so max(0, (ceil(n / stride) - 1) * stride + reach + 1 - n) are
-    lacking; the odd one comes behind.
+    lacking; the odd one comes behind. The largest number of a window stays it where its last ones are repeated; its
+    mean is that of all over the share that isn't padding.
     """
-    x, name = node.input[0], f"{node.output[0]}.same"
-    nodes = [make_node("Shape", [x], [f"{name}.sizes"], start=2)]
+    x, name, before, after = node.input[0], f"{node.output[0]}.same", [], []
 
-    def add(op: str, *inputs: str | list[int], **attributes: Any) -> str:
+    def add(nodes: list[onnx.NodeProto], op: str, *inputs: str | list[int], **attributes: Any) -> str:
         read = []
         for given in inputs:
             if not isinstance(given, str):
-                nodes.append(make_node("Constant", [], [f"{name}.{len(nodes)}"], value_ints=given))
-                given = nodes[-1].output[0]
+                given = add(nodes, "Constant", value_ints=given)
             read.append(given)
-        nodes.append(make_node(op, read, [f"{name}.{len(nodes)}"], **attributes))
+        nodes.append(make_node(op, read, [f"{name}.{len(before) + len(after)}"], **attributes))
         return nodes[-1].output[0]
 
+    sizes = add(before, "Shape", x, start=2)
     # (ceil(n / stride) - 1) * stride is n - 1 less the rest of n - 1.
-    rest = add("Mod", add("Sub", f"{name}.sizes", [1]), strides.tolist())
-    lacking = add("Max", add("Sub", reach.tolist(), rest), [0])
-    before = add("Div", lacking, [2])
-    pads = add("Concat", [0, 0], before, [0, 0], add("Sub", lacking, before), axis=0)
-    node.input[0] = add("Pad", x, pads)
-    return nodes
+    rest = add(before, "Mod", add(before, "Sub", sizes, [1]), strides.tolist())
+    lacking = add(before, "Max", add(before, "Sub", reach.tolist(), rest), [0])
+    half = add(before, "Div", lacking, [2])
+    pads = add(before, "Concat", [0, 0], half, [0, 0], add(before, "Sub", lacking, half), axis=0)
+    node.input[0] = add(before, "Pad", x, pads, mode="edge" if node.op_type == "MaxPool" else "constant")
+    if node.op_type == "AveragePool":
+        one = onnx.numpy_helper.from_array(np.ones(1, np.float32))
+        ones = add(after, "ConstantOfShape", add(after, "Concat", [1, 1], sizes, axis=0), value=one)
+        share = onnx.NodeProto()
+        share.CopyFrom(node)
+        set_pads(share, [])
+        share.name, share.input[0], share.output[0] = f"{name}.share", add(after, "Pad", ones, pads), f"{name}.share"
+        after.append(share)
+        after.append(make_node("Div", [f"{name}.mean", f"{name}.share"], node.output, f"{name}.mean"))
+        node.output[0] = f"{name}.mean"
+    return before, after
 
 
 def write_resizes(graph: onnx.GraphProto) -> None:
@@ -175,8 +188,8 @@ def cut_weights(model: onnx.ModelProto) -> None:
                 weights[name] = known[name] = model.graph.initializer[-1]
             body.node.remove(node)
             graphs.rename(body, parts)
-        still = {name for part in (body, *graphs.inner_graphs(body)) for node in part.node for name in node.input} | kept
-        for tensor in [tensor for tensor in body.initializer if tensor.name not in still]:
+        still = {name for part in (body, *graphs.inner_graphs(body)) for node in part.node for name in node.input}
+        for tensor in [tensor for tensor in body.initializer if tensor.name not in still | kept]:
             body.initializer.remove(tensor)
 
 

@@ -183,8 +183,8 @@ def found(model: onnx.ModelProto, ops: Sequence[str]) -> dict[str, str]:
 
 
 def nothing(ops: Sequence[str]) -> job.Refusal:
-    return job.Refusal(f"expected {' or '.join(ops)} with weights to store in 8 bits, found none: name another method "
-                       "for the variant in the recipe, or leave it out")
+    return job.Refusal(f"expected {', '.join(ops[:-1])} or {ops[-1]} with weights to store in 8 bits, found none: name "
+                       "another method for the variant in the recipe, or leave it out")
 
 
 def to_bytes(model: onnx.ModelProto, weights: Mapping[str, str]) -> list[str]:

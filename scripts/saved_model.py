@@ -19,7 +19,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from scripts import detour, session
 from scripts.freeze import function_graph
 from scripts.inspection.graph import flat, holds, named_functions
-from scripts.inspection.report import model_parsed, read, refusal
+from scripts.inspection.report import model_parsed, read, refusal, shape_text
 from scripts.job import REFUSED, Refusal, progress
 from scripts.trace import Question
 
@@ -54,11 +54,10 @@ def export(source: Path, out: Path, recipe: Dict[str, Any], feeds: Dict[str, Arr
         try:
             answers = {name: tensor.numpy() for name, tensor in function(**cast(function, feed)).items()}
         except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise Refusal("expected feeds that the original takes, found the case {!r} of the model's inputs.py, {}, which "
-                          "it refuses ({}): enlarge its sizes there, or correct what it holds".format(
-                              case, ", ".join("{} {}".format(name, "x".join(map(str, array.shape)) or "scalar")
-                                              for name, array in sorted(feed.items())),
-                              str(error).strip().splitlines()[0][:300])) from error
+            shapes = ", ".join("{} {}".format(name, shape_text(array.shape)) for name, array in sorted(feed.items()))
+            raise Refusal("expected cases that the original takes, found {!r} of the model's inputs.py, {}, which it "
+                          "refuses ({}): enlarge its sizes there, or correct what it holds".format(
+                              case, shapes, str(error).strip().splitlines()[0][:300])) from error
         for port in (*described["inputs"], *described["outputs"]):
             array = feed[port["name"]] if port["name"] in feed else answers[port["name"]]
             arrays["{}/{}/{}".format(component, case, port["name"])] = array.astype(port["dtype"])
@@ -130,22 +129,20 @@ def chosen(folder: Path, names: List[str], asked: str) -> str:
         raise Refusal("{}: expected the signature {}, found {}: name one of these".format(
             folder, asked, ", ".join(names)))
     if not asked and SIGNATURE not in names and len(names) > 1:
-        raise Refusal("{}: expected the signature {}, found {}: choose one, for instance make new … SIGNATURE={}, or "
-                      "signature = \"{}\" in the recipe".format(folder, SIGNATURE, ", ".join(names), names[0], names[0]))
+        raise Refusal("{0}: expected the signature {1}, found {2}: choose one, make new … SIGNATURE={3} or signature = "
+                      "\"{3}\" in the recipe, for instance".format(folder, SIGNATURE, ", ".join(names), names[0]))
     return asked or (SIGNATURE if SIGNATURE in names else names[0])
 
 
 def refuse_tables(folder: Path, nodes: Sequence[NodeDef]) -> None:
-    """Raise Refusal where nodes read of what is neither an array nor a variable, as of a lookup table."""
+    """Raise Refusal where nodes read what is neither an array nor a variable, as a lookup table."""
     held = {node.name: node.op for node in nodes if holds(node.op) and node.op not in RESOURCES}
     for node in nodes:
-        for name in [name.partition(":")[0] for name in node.input]:
-            if name in held:
-                scope = node.name.split("/")[-2:][0]
-                raise Refusal("{}: expected a graph of arrays and variables alone, found {}: look up before it, and give "
-                              "the model the {}".format(folder, "a lookup table, {}".format(scope) if "Table" in held[name]
-                                                        else "{} at {}".format(held[name], scope),
-                                                        "indices" if "Table" in held[name] else "result"))
+        for op in [held[name.partition(":")[0]] for name in node.input if name.partition(":")[0] in held]:
+            table = "Table" in op
+            raise Refusal("{}: expected a graph of arrays and variables alone, found {}, {}: {} before, and give the "
+                          "model the {}".format(folder, "a lookup table" if table else op, node.name.split("/")[-2:][0],
+                                                *("look up", "indices") if table else ("compute that", "result")))
 
 
 def largest(nodes: Sequence[NodeDef], tensor: str, dtype: str) -> int:

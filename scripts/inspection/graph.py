@@ -183,7 +183,7 @@ def takes_resource(op: str) -> bool:
 
 
 def folded(nodes: Iterable[NodeDef]) -> Set[str]:
-    """The nodes that TensorFlow computes as it freezes a graph, or a function: of constants alone, and always the same."""
+    """The nodes of a graph, or a body, that TensorFlow computes as it freezes it: of constants alone."""
     found: Set[str] = set()
     for node in nodes:
         definition = op_def_registry.get(node.op)

@@ -17,7 +17,7 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 
 from models.mt3 import seeded
 from models.mt3.weights import expected
-from scripts import inspect
+from scripts import extract, inspect
 from scripts.inspection.onnx import model_report
 from scripts.inspection.pth import pth
 from scripts.inspection.report import outcome
@@ -71,6 +71,7 @@ with tf.Graph().as_default(), tf.Session() as session:
     freeze(session, ["x"], ["y"], 17)
 """
 FILES = [("saved_model", "tf1"), ("saved_model", "keras"), ("saved_model", "embedding"),
+         ("saved_model", "looked_up"), ("frozen", "constant.pb"),
          ("h5", "keras.h5"), ("h5", "lambda.h5"), ("h5", "weights.h5"), ("frozen", "unsupported.pb"),
          ("frozen", "harmful.pb"), ("frozen", "loop_v1.pb"), ("frozen", "loop_v2.pb"), ("tfjs", "tfjs")]
 
@@ -223,13 +224,26 @@ def test_ops_that_have_a_text_are_rewritten_by_it(told):
     assert verdicts(report)["Xlogy"] == {("rewritten", "as scripts/rewrites/Xlogy.txt has it", "")}
 
 
+def test_what_is_computed_beforehand_needs_no_handler(told):
+    """Zeta of constants alone; unsupported.pb has one of an input."""
+    report, _ = told["constant.pb"]
+    assert verdicts(report)["Zeta"] == {("rewritten", "computed beforehand, of constants alone", "")}
+    assert not any("Zeta" in sentence for sentence in report["next"])
+
+
+def test_a_lookup_table_is_said_and_no_handler_asked_for(told):
+    report, _ = told["looked_up"]
+    assert {verdict for verdict, _, _ in verdicts(report)["LookupTableFindV2"]} == {"impossible"}
+    assert report["next"] == ["Found a lookup table, None_Lookup: look up before, and give the model the indices."]
+
+
 def test_the_verdicts_are_those_of_tf2onnx(tensorflow):
     """A handler that somebody registers there changes the verdict here, and that of no other op."""
     done = run("scripts/in", "legacy", "python", "-c", HANDLER_TWIN, tensorflow / "unsupported.pb")
     assert done.stdout.splitlines()[-1] == "needs a handler;needs a handler;converted;needs a handler", done.stderr
 
 
-@pytest.mark.parametrize("name", ["unsupported.pb", "loop_v1.pb", "loop_v2.pb"])
+@pytest.mark.parametrize("name", ["unsupported.pb", "constant.pb", "loop_v1.pb", "loop_v2.pb"])
 def test_a_conversion_ends_as_was_told(told, tensorflow, name):
     lacking = sorted(op for op, fates in verdicts(told[name][0]).items() if "needs a handler" in str(fates))
     done = run("scripts/in", "legacy", "python", "-c", CONVERSION, tensorflow / name)
@@ -334,6 +348,29 @@ def test_a_session_of_onnx_needs_no_weights(tmp_path):
     path.write_bytes(model.SerializeToString())
     said = inspected(f"--onnx={path}").stdout
     assert "of ONNX Runtime can be made" in said and "missing m.weights" in said
+
+
+@pytest.mark.parametrize("domain, version, said", [
+    ("", 99, "expected opset of ai.onnx "), ("ai.onnx.ml", 99, "expected opset of ai.onnx.ml "),
+    ("IR", 99, "expected IR version ")])
+def test_a_file_that_is_too_new_for_the_runtime_is_one_sentence_and_can_be_mended(tmp_path, domain, version, said):
+    path = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])])
+    model = onnx.load(path)
+
+    def write(version):
+        if domain == "IR":
+            model.ir_version = version
+        else:
+            del model.opset_import[:]
+            model.opset_import.extend([onnx.helper.make_opsetid(*one) for one in {"": 17, domain: version}.items()])
+        path.write_bytes(model.SerializeToString())
+
+    write(version)
+    told = sentence(model_report, path)
+    assert said in told and f"found {version}" in told
+    assert said in sentence(lambda path: extract.extract(path, ["x"], ["y"], tmp_path / "piece.onnx"), path)
+    write(int(re.search(r"(\d+) at most", told)[1]))
+    assert model_report(path)["lines"][-1] == "a session    of ONNX Runtime can be made"
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../secret", "C:\\secret"])

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from scripts import new
 from tests.conftest import ROOT, copy_tree, exact_session, made, run
 
+# Of several signatures: tones, and others that are no model, or one of other inputs.
 SAVED_MODEL = """
 import sys
 import numpy as np, tensorflow as tf
@@ -26,6 +27,8 @@ class Model(tf.Module):
         draw = np.random.RandomState(0).randn
         self.table, self.first, self.last = (
             tf.Variable(draw(*shape).astype("f")) for shape in ((12, 16), (16, 64), (64, 8)))
+        keys = tf.constant([36, 38], tf.int64)
+        self.numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, keys - 35), 0)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 16], tf.float32, "zeta"),
                                   tf.TensorSpec([None, None], tf.int32, "alpha")])
@@ -34,8 +37,17 @@ class Model(tf.Module):
         scores = tf.einsum("btc,cd->btd", hidden, self.last)
         return {"scores": scores, "best": tf.argmax(scores, -1, output_type=tf.int32)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "pitches")])
+    def looked_up(self, pitches):
+        return {"vectors": tf.gather(self.table, self.numbers.lookup(pitches))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, "picture")])
+    def blurred(self, picture):
+        return {"blurred": tf.nn.avg_pool1d(tf.cast(picture, tf.float32), 9, 1, "VALID")}
+
 model = Model()
-tf.saved_model.save(model, sys.argv[1], signatures=model.__call__)
+tf.saved_model.save(model, sys.argv[1], signatures={
+    "tones": model.__call__, "looked_up": model.looked_up, "blurred": model.blurred})
 """
 FLAX = """
 import sys
@@ -88,9 +100,10 @@ def tree(tmp_path_factory) -> Path:
         done = run("scripts/in", toolchain, "python", folder / "write.py", folder / name)
         assert done.returncode == 0, done.stderr
     torch.save(network().state_dict(), folder / "weights.pth")
-    for model, path, toolchain in (("tones", "saved", "legacy"), ("dense", "flax.msgpack", "jax"),
-                                   ("chain", "weights.pth", "torch"), ("normed", "normed.msgpack", "jax")):
-        made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", cwd=tree)
+    for model, path, toolchain, *more in (
+            ("tones", "saved", "legacy", "SIGNATURE=tones"), ("dense", "flax.msgpack", "jax"),
+            ("chain", "weights.pth", "torch"), ("normed", "normed.msgpack", "jax")):
+        made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", *more, cwd=tree)
     made_for_normed(tree / "models/normed")
     made("-j2", "all", "MODELS=tones dense chain normed", cwd=tree)
     shutil.copyfile(folder / "normed.msgpack.npz", tree / "normed.npz")
@@ -156,6 +169,37 @@ def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):
         'name = "zeta"', 'dtype = "float32"', 'shape = ["batch", "length", 16]',
         'name = "best"', 'dtype = "int64"', 'shape = ["batch", "length"]',
         'name = "scores"', 'dtype = "float32"', 'shape = ["batch", "length", 8]']
+
+
+def test_a_signature_is_chosen_among_several(tree):
+    words = ["MODEL=other", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy"]
+    said = refused(tree, "new", *words)
+    assert "expected the signature serving_default, found blurred, looked_up, tones: choose one" in said
+    assert "SIGNATURE=blurred" in said
+    assert "expected the signature third, found blurred" in refused(tree, "new", *words, "SIGNATURE=third")
+    assert "found one: leave it out" in refused(tree, "new", "MODEL=other", "FROM=README.md", "TOOLCHAIN=torch",
+                                                "SIGNATURE=tones")
+    assert 'signature = "tones"' in (tree / "models/tones/recipe.toml").read_text()
+
+
+def test_a_lookup_table_is_said_before_anything_is_made(tree):
+    assert "found a lookup table, None_Lookup: look up before, and give the model the indices" in refused(
+        tree, "new", "MODEL=other", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy", "SIGNATURE=looked_up")
+    assert not (tree / "models/other").exists()
+
+
+def test_integers_reach_the_last_row_of_their_table_or_the_end_of_their_dtype(tree):
+    """And a case that is too short for the original is named, with what to do; which is enough."""
+    made("new", "MODEL=blurred", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy", "SIGNATURE=blurred",
+         cwd=tree)
+    assert '    "alpha": 11,\n' in (tree / "models/tones/inputs.py").read_text()
+    assert '    "picture": 255,\n' in (tree / "models/blurred/inputs.py").read_text()
+    message = refused(tree, "export", "MODELS=blurred")
+    assert "found 'small' of the model's inputs.py, picture 1×2×3, which it refuses (" in message
+    assert "enlarge its sizes there" in message
+    replaced(tree / "models/blurred/inputs.py", "batch=1, length=2", "batch=1, length=9")
+    made("export", "MODELS=blurred", cwd=tree)
+    shutil.rmtree(tree / "models/blurred")
 
 
 def test_it_plays_and_benches(tree, tmp_path):
