@@ -71,7 +71,7 @@ convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for P
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
 	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
-inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is in it, and what converting it takes; HTML=report.html
+inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= (.safetensors, .msgpack too) or ONNX=path: what is in it, and what converting it takes; HTML=report.html
 	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
 	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
 	  $${HTML:+--html="$$HTML"} -- "$$T5X"

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from safetensors.torch import save_file
 
 from models.mt3 import seeded
 from models.mt3.weights import expected
@@ -21,6 +22,7 @@ from scripts import extract, inspect
 from scripts.inspection.onnx import model_report
 from scripts.inspection.pth import pth
 from scripts.inspection.report import outcome
+from scripts.inspection.weights import weights
 from tests.conftest import made, run
 
 SIZES = {"emb_dim": 32, "num_heads": 6, "head_dim": 64, "mlp_dim": 48, "num_encoder_layers": 1,
@@ -418,6 +420,32 @@ def test_a_pth_is_its_arrays_and_values(tmp_path, golden):
     assert re.search(r"^state_dict\.a\.weight +2×3 +float16$", said, re.MULTILINE) and re.search(
         r"^step +7$", said, re.MULTILINE) and "1 arrays: 6 parameters, 12 bytes" in said
     assert "float32" in inspected(f"--pth={golden / 'vampnet/codec-tiny.pth'}").stdout
+
+
+def test_safetensors_and_flaxs_msgpack_are_listed_as_a_pth_is(tmp_path):
+    save_file({"b.weight": torch.ones(2, 3, dtype=torch.bfloat16), "a": torch.ones(4, dtype=torch.bool)},
+              tmp_path / "m.safetensors", {"format": "pt"})
+    (tmp_path / "m.msgpack").write_bytes(msgpack.packb({"params": {"Dense_0": {
+        "kernel": seeded.packed(1, np.ones((2, 3), np.float32))}}, "step": 7}))
+    for name, array, toolchain in (("m.safetensors", r"b\.weight +2×3 +bfloat16", "torch"),
+                                   ("m.msgpack", "params/Dense_0/kernel +2×3 +float32", "jax")):
+        said = inspected(f"--pth={tmp_path / name}").stdout
+        assert re.search(f"^{array}$", said, re.MULTILINE) and f"TOOLCHAIN={toolchain}" in said
+    assert re.search(r"^step +7$", said, re.MULTILINE) and "1 arrays: 6 parameters, 24 bytes" in said
+
+
+def test_damaged_safetensors_and_msgpack_are_one_sentence(tmp_path):
+    save_file({"a": torch.ones(2, 3)}, tmp_path / "m")
+    whole = (tmp_path / "m").read_bytes()
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    assert weights(tmp_path / "m")["lines"] == ["1 arrays: 6 parameters, 24 bytes"]
+    for content, said in (
+            (whole[:-1], f"safetensors of {len(whole) - 1} bytes whose header tells of {len(whole)}"),
+            (whole[:40], "header can't be read"), (b"\x10" + bytes(7) + b"{" * 99, "header can't be read"),
+            (len(header).to_bytes(8, "little") + header.replace(b"[2, 3]", b"[9, 9]") + bytes(24), "can't be read"),
+            (b"\x81\xa1x\xc7\xff\x01", "msgpack that can't be read")):
+        (tmp_path / "m").write_bytes(content)
+        assert said in sentence(weights, tmp_path / "m")
 
 
 class Harm:
