@@ -89,8 +89,8 @@ def test_whole_numbers_are_equal_or_not():
 
 
 CONVERTED = {"name": "net", "shows": "layers", "kind": "equal", "snr_db": {"fp32": 140.2, "fp16": 71.6, "int8": 41}}
-REFUSED = {"name": "net", "shows": "a text", "kind": "refused", "where": "make new", "said": "no: do a|b", "did": "done",
-           "then": "other"}
+REFUSED = {"name": "net", "shows": "a text", "kind": "refused", "where": "make new", "said": "no: do a|b",
+           "did": "done", "then": "other"}
 
 
 @pytest.mark.parametrize(("one", "changed"), [
