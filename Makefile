@@ -5,7 +5,7 @@ BASES   ?= official
 BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS ARTIFACTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
   PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
-  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN ROUTE FULL
+  SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN SIGNATURE ROUTE FULL
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -16,7 +16,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
+  matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
   $(MODELS)
 
 help: ## print the verbs
@@ -55,20 +55,24 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= P
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
+supported: ## cast small networks of three frameworks, and write what became of each into docs/supported.md
+	@ENGINE=venv scripts/in torch python -m tests.networks
+
 train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains here; OUT=folder SEED=
 	@$(if $(wildcard models/$(firstword $(MODEL))/train.py),,$(error MODEL=$(MODEL): expected one that trains here: \
 	  $(patsubst models/%/train.py,%,$(wildcard models/*/train.py))))\
 	ENGINE=venv scripts/in legacy python -m models.$(firstword $(MODEL)).train --data "$$DATA" $${OUT:+--out="$$OUT"} \
 	  $${SEED:+--seed="$$SEED"}
 
-new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax: a folder in models/ that converts your own model
-	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" -- "$$FROM"
+new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax [SIGNATURE=name]: a folder in models/ that converts your own model
+	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" \
+	  $${SIGNATURE:+--signature="$$SIGNATURE"} -- "$$FROM"
 
 convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
 	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
-inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is in it, and what converting it takes; HTML=report.html
+inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= (.safetensors, .msgpack too) or ONNX=path: what is in it, and what converting it takes; HTML=report.html
 	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
 	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
 	  $${HTML:+--html="$$HTML"} -- "$$T5X"

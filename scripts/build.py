@@ -104,8 +104,11 @@ class Build:
         told = dict(self.recipe, sources=self.recipe["sources"][self.weights])
         if stage.name != "verify":
             del told["gates"]
+        answers = ROOT / "models" / self.model / "answers.npz"  # the owner's, of the weights that are bundled
+        owned = stage.name == "verify" and self.weights == "bundled" and answers.is_file()
         return manifest.key({
             "stage": stage.name,
+            **({"answers": self.hashes(answers)} if owned else {}),
             "weights": self.weights,
             "recipe": told,
             "code": manifest.code(ROOT, modules),
@@ -350,9 +353,11 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     unrecorded = [one.model for one in builds
                   if one.judged and one.weights in ("released", "bundled")
                   and not checksums.recorded(one.weights, one.model)]
+    guessed = []
     for one in builds:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
+        guessed += [one.model] * report.get("guessed", False)
         for artifact in report["artifacts"]:
             paths = [one.folder / "compose" / name for name in (artifact["file"], *artifact["beside"])]
             found, expected = [hashes(ROOT / path) for path in paths], [recorded.get(str(path)) for path in paths]
@@ -365,6 +370,8 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
                          measured, "passed", verdict if one.judged else found[0][:12] + "…"))
     command.table(rows, numbers={2})
+    for model in guessed:
+        print(f"{model} is a guess of make new's: docs/your-own-model.md says how its owner's numbers judge it")
     if unrecorded:
         asked = "make checksums" + " WEIGHTS=released" * any(one.weights == "released" for one in builds)
         print(f"nothing is recorded of {', '.join(unrecorded)} yet: {asked} records what was built")

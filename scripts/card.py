@@ -10,6 +10,8 @@ VERIFY = f"{SOURCE}/blob/main/docs/verify.md"
 BROWSER = "https://onnxruntime.ai/docs/tutorials/web/"
 SHARING = {"NC": "no commercial use", "SA": "whatever is made of it under the same licence", "BY": "name the authors",
            "ND": "no changed versions"}
+GUESSED = ("> **A guess**: the network was put together from the shapes of its weights, and nothing that the trained "
+           "one answered has judged it.")
 
 
 def card(model: str, release: Told, described: Told, limits: str) -> str:
@@ -18,6 +20,7 @@ def card(model: str, release: Told, described: Told, limits: str) -> str:
     first = next(one for one in told["artifacts"] if one["format"] == "onnx")
     lines = [f"# {told['title']}", "",
              f"{told['task']}. Cast by Bellfoundry {release['version']} from {told['upstream']}.", "", *seeded([told]),
+             *([f"{GUESSED}\n"] if told.get("guessed") else []),
              "## Artifacts", "", "| file | bytes | against the original | SHA-256 |", "|---|---:|---|---|"]
     lines += [f"| {one['file']} | {one['bytes']:,} | {'; '.join(map(gate, one['gates']))} | `{one['sha256'][:16]}…` |"
               for one in told["artifacts"]]

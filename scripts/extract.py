@@ -19,7 +19,7 @@ import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from scripts import command, graphs, probe
-from scripts.inspection.onnx import all_tensors, bits, opened, type_of
+from scripts.inspection.onnx import all_tensors, bits, opened, refuse_too_new, type_of
 from scripts.inspection.report import shape_text, totals
 from scripts.job import Refusal, progress
 
@@ -207,6 +207,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def extract(path: Path, starts: Sequence[str], ends: Sequence[str], out: Path) -> None:
     model = opened(path)
+    refuse_too_new(path, model)
     piece = piece_of(model, path, starts, ends)
     weights = piece.graph.initializer
     told = totals("weights", len(weights), sum(math.prod(tensor.dims) for tensor in weights),

@@ -10,13 +10,18 @@ import onnx
 import onnx.inliner
 import onnx_ir as ir
 import onnxscript.optimizer
-from onnxscript import GraphBuilder, OpBuilder
+from onnxscript import GraphBuilder, OpBuilder, rewriter
+from onnxscript.rewriter.rules.common import slice_split_rule
 
 from scripts.job import Refusal
 
 DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 BESIDE = ".weights"  # of a file beside a graph, for weights that several graphs share or that are too large for one
 LEAST_BESIDE, ALIGNMENT = 1024, 4096  # bytes: of an array that goes there, and of what memory is mapped by
+
+# Of halves by slices this rule makes a Split as opset 18 has it, behind nodes that read them.
+rewriter._DEFAULT_REWRITE_RULES = tuple(
+    rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_split_rule)
 
 
 def build(described: dict[str, Any], opset: int, fill: Callable[..., Sequence[ir.Value]]) -> onnx.ModelProto:
@@ -138,7 +143,7 @@ def inline_steps(loop: onnx.ModelProto, steps: dict[str, onnx.ModelProto]) -> on
     The steps' weights become initializers of the graphs that use them, the loops' bodies: ONNX
     Runtime rearranges weights for its fast kernels only where it finds them there.
     """
-    model = onnxscript.optimizer.optimize(loop, inline=False)
+    model = shrunk(loop, inline=False)
     opsets = {opset.domain: opset for opset in model.opset_import}
     for placeholder in model.functions:
         if placeholder.name not in steps:
@@ -165,10 +170,26 @@ def inline_steps(loop: onnx.ModelProto, steps: dict[str, onnx.ModelProto]) -> on
     return model
 
 
+def shrunk(model: onnx.ModelProto, inline: bool = True) -> onnx.ModelProto:
+    """What onnxscript's optimizer makes of a model: constants folded, dead nodes dropped, functions in their places."""
+    return onnxscript.optimizer.optimize(model, inline=inline)
+
+
 def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The bodies of a graph's loops and branches, at every depth."""
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield attribute.g
-                yield from inner_graphs(attribute.g)
+        for body in bodies(node):
+            yield body
+            yield from inner_graphs(body)
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies of a loop or a branch; none of another node."""
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+
+
+def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Have the nodes of a graph, and those of bodies in it, read other tensors: new names by old ones."""
+    for part in (graph, *inner_graphs(graph)):
+        for node in part.node:
+            node.input[:] = [names.get(name, name) for name in node.input]

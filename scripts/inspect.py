@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = ("scripts/in", "legacy", "python", "-m", "scripts.inspection.tensorflow")
 READERS = {
     "SAVED_MODEL": (*TENSORFLOW, "saved_model"), "H5": (*TENSORFLOW, "h5"), "FROZEN": (*TENSORFLOW, "frozen"),
-    "TFJS": (*TENSORFLOW, "tfjs"), "PTH": (sys.executable, "-m", "scripts.inspection.pth"),
+    "TFJS": (*TENSORFLOW, "tfjs"), "PTH": (sys.executable, "-m", "scripts.inspection.weights"),
     "ONNX": (sys.executable, "-m", "scripts.inspection.onnx"),
 }
 MOST_SECONDS = 300

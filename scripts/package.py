@@ -119,6 +119,7 @@ def assemble(model: str, weights: str, described: Told, out: Path) -> Told:
         "components": {name: {key: component[key] for key in ("about", "inputs", "outputs")}
                        for name, component in described["components"].items()},
         "artifacts": artifacts, "vectors": sorted(name for name, _, _ in vectors.values()),
+        **({"guessed": True} if report.get("guessed") else {}),
     }
 
 

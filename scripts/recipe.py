@@ -15,7 +15,7 @@ PORTS = {"about": str, "inputs": [PORT], "outputs": [PORT]}
 SCHEMA = {
     "title": str, "task": str, "version": int, "upstream": str, "code_licence": str, "weights_licence": str,
     "attribution": str, "toolchain": str, "exporter?": str, "opset": int, "routes?": [str],
-    "like?": str,
+    "like?": str, "signature?": str, "guessed?": bool,
     "metadata?": {"*": str},
     "sources": {"seeded?": {"*": object}, "tiny?": {"*": object}, "bundled?": {"about": str},
                 "custom": {"files?": [str], "checkpoint?": str, "others?": [str],
@@ -125,7 +125,7 @@ def find_flaw(value: Any, schema: Any, where: Where) -> tuple[Where, str] | None
             return where, f"{name} must be a list, found {value!r}"
         flaws = (find_flaw(inner, schema[0], (*where, index)) for index, inner in enumerate(value))
     else:
-        fits = isinstance(value, schema) and not (isinstance(value, bool) and schema is not object)
+        fits = isinstance(value, schema) and not (isinstance(value, bool) and schema not in (bool, object))
         expected = "number" if isinstance(schema, tuple) else schema.__name__
         return None if fits else (where, f"{name} must be of type {expected}, found {value!r}")
     return next(filter(None, flaws), None)

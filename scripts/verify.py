@@ -4,8 +4,10 @@ Form: onnx.checker in full, standard ops of the recipe's opset, nothing random, 
 described, nothing in it that tells where or when it was made. Behaviour: each case of
 reference.npz run in ONNX Runtime, at two sizes at least of every symbolic axis, and the
 recipe's gates. An artifact for TensorFlow Lite got its form and its answers in the stage
-lite, where its interpreter is; here they meet the same gates. What was measured goes to
-report.json and report.md; the stage fails with a sentence for each missed gate or wrong form,
+lite, where its interpreter is; here they meet the same gates. Of a network that somebody put
+together for bundled weights, models/<model>/answers.npz may hold what the one answered that
+was trained, and fp32 is held against it; a guessed one is said to be so until then. What was
+measured goes to report.json and report.md; the stage fails with a sentence for each missed gate or wrong form,
 which names artifact, number and bound.
 """
 
@@ -26,6 +28,9 @@ from scripts.manifest import sha256
 RANDOM_OPS = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
               "RandomUniformLike"}
 LEAST_BY_DETOUR = 90  # dB
+LEAST_BY_ANSWERS = {"snr_db": 90, "equality": 0.99}  # of an owner's own numbers, of those and of whole ones
+GUESSED = ("its network is a guess, which only its owner can judge: put what the trained one answers into answers.npz, "
+           "or the trained one into network.py and take guessed out of recipe.toml")
 SMALLER = {"metric": "size_share", "at_most": 0.99}  # what holds of every variant that rounds
 LEAST_BYTES = 1 << 14  # of fp32's weights: of fewer, scales and zero points may be more than what they save
 # What a missed gate means for who wants to use the artifact, by metric.
@@ -105,11 +110,19 @@ def verify(task: job.Job) -> None:
     detours = {component: from_direct(task, component, cases[component]) for component in task.components("export")
                if (task.inputs["export"] / f"{component}.direct.onnx").is_file()}
     failures += [f"{component}: {detour_text(snr)}" for component, snr in detours.items() if snr < LEAST_BY_DETOUR]
-    told = {"artifacts": artifacts} | ({"detours": detours} if detours else {})
+    held = from_owner(task) if not failures and task.weights == "bundled" else []
+    failures += [f"{task.model}: {one['text']}" for one in held if not one["passed"]]
+    guessed = task.recipe.get("guessed", False) and not held
+    if guessed:
+        job.progress(GUESSED)
+    told = {"artifacts": artifacts} | {name: one for name, one in (
+        ("detours", detours), ("answers", held), ("guessed", guessed)) if one}
     (task.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
     (task.out / "report.md").write_text("\n".join([*report(task, artifacts), *(
         f"## {component}, by way of {task.recipe['route']}\n\n{detour_text(snr)}\n"
-        for component, snr in detours.items())]) + "\n")
+        for component, snr in detours.items()),
+        *(f"- its owner's numbers, {one['text']}" for one in held),
+        *[f"**A guess**: {GUESSED}.\n"] * guessed]) + "\n")
     if failures:
         raise job.Refusal("; ".join(failures))
 
@@ -155,6 +168,59 @@ def from_direct(task: job.Job, component: str, cases: reference.Cases) -> float:
     snr = min(compare(straight, found)["snr_db"] for pair in pairs for found, straight in zip(*pair))
     job.progress(f"{component}: {detour_text(snr)}")
     return snr
+
+
+def answers_of_owner(task: job.Job, path: Path) -> dict[str, reference.Cases]:
+    """The arrays of a model's answers.npz by component, case and port, in the ports' dtypes.
+
+    It has them under <port>, those of several cases under <case>/<port>, of several components under
+    <component>/<case>/<port>. Raises Refusal where they aren't the recipe's ports.
+    """
+    shown, told = path.relative_to(job.ROOT), {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key, array in arrays.items():
+                *scopes, port = key.split("/")
+                component, case = [next(iter(task.recipe["components"])), "answers"][:2 - len(scopes)] + scopes
+                told.setdefault(component, {}).setdefault(case, {})[port] = array
+    except Exception as error:  # NumPy's errors have no base of their own
+        raise job.Refusal(f"{shown}: expected arrays as numpy.savez writes them, found: {first_line(error)}: write it "
+                          "again") from error
+    for component, cases in told.items():
+        described = task.recipe["components"].get(component, {"inputs": [], "outputs": []})
+        dtypes = {port["name"]: port["dtype"] for port in (*described["inputs"], *described["outputs"])}
+        for case, given in cases.items():
+            if given.keys() != dtypes.keys():
+                raise job.Refusal(f"{shown}: expected an array for each port, {', '.join(dtypes)}, found "
+                                  f"{', '.join(given)}: write it with numpy.savez, by the names in recipe.toml")
+            cases[case] = {port: array.astype(dtypes[port]) for port, array in given.items()}
+    return told
+
+
+def from_owner(task: job.Job) -> list[dict[str, Any]]:
+    """How near components in fp32 are to the numbers in the model's answers.npz, judged as by gates; none without."""
+    path = job.ROOT / "models" / task.model / "answers.npz"
+    judged = []
+    for component, cases in (answers_of_owner(task, path) if path.is_file() else {}).items():
+        described, shown = task.recipe["components"][component], path.relative_to(job.ROOT)
+        job.progress(f"holding {component} against {shown}")
+        try:
+            answers = by_onnxruntime(artifact(task, component, "fp32"), task, described, cases)
+            rows = [{"case": case, "port": port["name"], **compare(arrays[port["name"]], found)}
+                    for (case, arrays), returned in zip(cases.items(), answers)
+                    for port, found in zip(described["outputs"], returned)]
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise job.Refusal(f"{shown}: expected inputs and outputs of the recipe's shapes, found: {first_line(error)}"
+                              ": write what the network was given, and what it answered") from error
+        for port in described["outputs"]:
+            metric = "snr_db" if port["dtype"] == "float32" else "equality"
+            one = judge({"port": port["name"], "metric": metric, "at_least": LEAST_BY_ANSWERS[metric]}, rows, {})
+            one["text"] = f"{shown}: {component} in fp32 has {one['text']}"
+            if not one["passed"]:
+                one["text"] += (": the network isn't the one that answered so, put that one into network.py, the order "
+                                "of its layers and what lies between them")
+            judged.append({"component": component, **one})
+    return judged
 
 
 def detour_text(snr: float) -> str:

@@ -7,11 +7,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set,
 
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.types_pb2 import DT_RESOURCE
 from tensorflow.python.framework import op_def_registry
 
 from scripts.job import Refusal
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+CONTROL = {"Enter", "RefEnter", "Exit", "Switch", "RefSwitch", "Merge", "RefMerge", "NextIteration", "LoopCond"}
 MOST_NODES = 200_000
 MOST_DEPTH = 50  # of calls in calls
 Nodes = Dict[str, NodeDef]
@@ -164,6 +166,32 @@ def bypassed(nodes: Iterable[NodeDef], outputs: Iterable[str]) -> List[NodeDef]:
 def named_functions(node: NodeDef) -> List[str]:
     """The functions that a node's attributes name, such as a loop's body; those of a call are in its place already."""
     return [value.func.name for _, value in sorted(node.attr.items()) if value.func.name]
+
+
+def holds(op: str) -> bool:
+    """Whether an op stands for what others read and change: a variable, a lookup table, a queue."""
+    definition = op_def_registry.get(op)
+    return bool(definition) and ("HashTable" in op or (DT_RESOURCE in [port.type for port in definition.output_arg]
+                                                       and not takes_resource(op)))
+
+
+def takes_resource(op: str) -> bool:
+    """Whether an op reads or changes such a thing."""
+    definition = op_def_registry.get(op)
+    return bool(definition) and (op.startswith("LookupTable") or
+                                 DT_RESOURCE in [port.type for port in definition.input_arg])
+
+
+def folded(nodes: Iterable[NodeDef]) -> Set[str]:
+    """The nodes of a graph, or a body, that TensorFlow computes as it freezes it: of constants alone."""
+    found: Set[str] = set()
+    for node in nodes:
+        definition = op_def_registry.get(node.op)
+        constant = definition and not definition.is_stateful and not named_functions(node) and node.op not in CONTROL
+        if constant and (node.op == "Const" or node.input) and all(
+                name.partition(":")[0] in found for name in node.input):
+            found.add(node.name)
+    return found
 
 
 def sinks(graph: GraphDef) -> List[str]:

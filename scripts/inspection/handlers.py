@@ -16,7 +16,7 @@ from tensorflow.python.framework import op_def_registry
 from tf2onnx.handler import tf_op
 
 from scripts import rewrite
-from scripts.inspection.graph import named_functions
+from scripts.inspection.graph import folded, holds, named_functions, takes_resource
 from scripts.inspection.translate import Arrays, frozen, translated, understood
 from scripts.job import Refusal
 
@@ -77,6 +77,9 @@ def judged(graph: GraphDef, arrays: Arrays, outputs: Sequence[str]) -> Tuple[Lis
             waiting.extend(name for node in nodes[place] if flaw or node.name in watched.left.get(place, {})
                            for name in named_functions(node))
     fates = [(place, fate_of(place, node, table, watched, bool(flaw))) for place in nodes for node in nodes[place]]
+    constant = {(place, name) for place in nodes for name in folded(nodes[place])}
+    fates = [(place, fate._replace(verdict=REWRITTEN, why="computed beforehand, of constants alone")
+              if fate.verdict == LACKING and (place, fate.name) in constant else fate) for place, fate in fates]
     return [fate if place in living else fate._replace(verdict=REWRITTEN, why="with the loop that it is in")
             for place, fate in fates], flaw
 
@@ -92,6 +95,11 @@ def fate_of(place: str, node: NodeDef, table: Dict[str, Any], watched: Watched, 
         return Fate(node.name, node.op, REWRITTEN, "does nothing, and is left out")
     if not unasked and left.get(node.name) != node.op:
         return Fate(node.name, node.op, REWRITTEN, watched.taken.get((place, node.name), "with its neighbours"))
+    if "LookupTable" in node.op or "HashTable" in node.op:
+        return Fate(node.name, node.op, IMPOSSIBLE, "a lookup table, whose keys and values aren't in the graph")
+    if (holds(node.op) or takes_resource(node.op)) and not unasked and (
+            node.op not in table or (place, node.name) in watched.refused):
+        return Fate(node.name, node.op, IMPOSSIBLE, "holds or reads a resource: of these ONNX has none but variables")
     if node.op in rewrite.ready() and (place, node.name) not in watched.refused:
         return Fate(node.name, node.op, REWRITTEN, "as {} has it".format(rewrite.place(node.op, {})))
     if node.op in table and (place, node.name) not in watched.refused:

@@ -5,6 +5,7 @@ become inputs, and no optimizer computes anything.
 """
 
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -56,6 +57,24 @@ def opened(path: Path) -> onnx.ModelProto:
     return model
 
 
+def refuse_too_new(path: Path, model: onnx.ModelProto) -> None:
+    """Raise Refusal where ONNX Runtime takes no model of these versions, as it says of one with a single node."""
+    ports = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "probe", ports[:1], ports[1:])
+    alone = onnx.ModelProto(ir_version=model.ir_version, graph=graph, opset_import=model.opset_import)
+    said = session_flaw(alone)
+    if found := re.search(r"model IR version: (\d+), max supported IR version: (\d+)", said):
+        what, newer, most = "IR version", *found.groups()
+        remedy = f"load it with onnx, set model.ir_version = {most} and save it, or export it with an older onnx"
+    elif found := re.search(r"Opset (\d+) is .*? domain (\S+) is till opset (\d+)", said):
+        newer, domain, most = found.groups()
+        what, remedy = f"opset of {domain}", f"export it for opset {most}, or convert it with onnx.version_converter"
+    else:
+        return
+    raise Refusal(f"{path}: expected {what} {most} at most, which ONNX Runtime {onnxruntime.__version__} reads, found "
+                  f"{newer}: {remedy}")
+
+
 def all_graphs(model: onnx.ModelProto) -> list[onnx.GraphProto | onnx.FunctionProto]:
     """Every graph of a model, functions and inner graphs too."""
     found: list[onnx.GraphProto | onnx.FunctionProto] = []
@@ -86,6 +105,7 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def model_report(path: Path) -> Report:
     """What an ONNX model takes and returns, whether each op has a meaning and a kernel, and how large it is."""
     model = opened(path)
+    refuse_too_new(path, model)
     weights = [tensor for graph in all_graphs(model) if isinstance(graph, onnx.GraphProto)
                for tensor in graph.initializer]
     named = {tensor.name for tensor in model.graph.initializer}
@@ -187,7 +207,7 @@ def session_flaw(model: onnx.ModelProto) -> str:
     try:
         onnxruntime.InferenceSession(bare.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own
-        return " ".join(str(error).split())[:300]
+        return " ".join(re.sub(r"/onnxruntime_src/.*?\) (?=[A-Z])", "", str(error)).split())[:600]
     return ""
 
 

@@ -180,9 +180,14 @@ def advice(fates: List[Fate], graph: GraphDef) -> List[str]:
         said.append("{} {} no handler that works. {}".format(
             ", ".join(by_verdict[LACKING]), "have" if len(by_verdict[LACKING]) > 1 else "has",
             remedy(by_verdict[LACKING][0])))
-    if by_verdict[IMPOSSIBLE]:
+    tables = [op for op in by_verdict[IMPOSSIBLE] if "Table" in op]
+    if tables:
+        found = [fate.name.split("/")[-2:][0] for fate in fates if fate.op.startswith("LookupTable")]
+        said.append("Found a lookup table, {}: look up before, and give the model the indices.".format(
+            ", ".join(dict.fromkeys(found)) or tables[0]))
+    if set(by_verdict[IMPOSSIBLE]) - set(tables):
         said.append("{} can't be an op of ONNX: cut the graph in front of it, compute that outside, and make it an "
-                    "input.".format(", ".join(by_verdict[IMPOSSIBLE])))
+                    "input.".format(", ".join(sorted(set(by_verdict[IMPOSSIBLE]) - set(tables)))))
     if "v2" in control_flow(graph) and any(fate.verdict == REWRITTEN and fate.why.startswith("its functions")
                                            for fate in fates):
         said.append("Loops of control flow v2 may come out of tf2onnx as an invalid model without a word: build the "

@@ -14,13 +14,15 @@ import pytest
 import torch
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from safetensors.torch import save_file
 
 from models.mt3 import seeded
 from models.mt3.weights import expected
-from scripts import inspect
+from scripts import extract, inspect
 from scripts.inspection.onnx import model_report
 from scripts.inspection.pth import pth
 from scripts.inspection.report import outcome
+from scripts.inspection.weights import weights
 from tests.conftest import made, run
 
 SIZES = {"emb_dim": 32, "num_heads": 6, "head_dim": 64, "mlp_dim": 48, "num_encoder_layers": 1,
@@ -71,6 +73,7 @@ with tf.Graph().as_default(), tf.Session() as session:
     freeze(session, ["x"], ["y"], 17)
 """
 FILES = [("saved_model", "tf1"), ("saved_model", "keras"), ("saved_model", "embedding"),
+         ("saved_model", "looked_up"), ("frozen", "constant.pb"),
          ("h5", "keras.h5"), ("h5", "lambda.h5"), ("h5", "weights.h5"), ("frozen", "unsupported.pb"),
          ("frozen", "harmful.pb"), ("frozen", "loop_v1.pb"), ("frozen", "loop_v2.pb"), ("tfjs", "tfjs")]
 
@@ -223,13 +226,26 @@ def test_ops_that_have_a_text_are_rewritten_by_it(told):
     assert verdicts(report)["Xlogy"] == {("rewritten", "as scripts/rewrites/Xlogy.txt has it", "")}
 
 
+def test_what_is_computed_beforehand_needs_no_handler(told):
+    """Zeta of constants alone; unsupported.pb has one of an input."""
+    report, _ = told["constant.pb"]
+    assert verdicts(report)["Zeta"] == {("rewritten", "computed beforehand, of constants alone", "")}
+    assert not any("Zeta" in sentence for sentence in report["next"])
+
+
+def test_a_lookup_table_is_said_and_no_handler_asked_for(told):
+    report, _ = told["looked_up"]
+    assert {verdict for verdict, _, _ in verdicts(report)["LookupTableFindV2"]} == {"impossible"}
+    assert report["next"] == ["Found a lookup table, None_Lookup: look up before, and give the model the indices."]
+
+
 def test_the_verdicts_are_those_of_tf2onnx(tensorflow):
     """A handler that somebody registers there changes the verdict here, and that of no other op."""
     done = run("scripts/in", "legacy", "python", "-c", HANDLER_TWIN, tensorflow / "unsupported.pb")
     assert done.stdout.splitlines()[-1] == "needs a handler;needs a handler;converted;needs a handler", done.stderr
 
 
-@pytest.mark.parametrize("name", ["unsupported.pb", "loop_v1.pb", "loop_v2.pb"])
+@pytest.mark.parametrize("name", ["unsupported.pb", "constant.pb", "loop_v1.pb", "loop_v2.pb"])
 def test_a_conversion_ends_as_was_told(told, tensorflow, name):
     lacking = sorted(op for op, fates in verdicts(told[name][0]).items() if "needs a handler" in str(fates))
     done = run("scripts/in", "legacy", "python", "-c", CONVERSION, tensorflow / name)
@@ -336,6 +352,29 @@ def test_a_session_of_onnx_needs_no_weights(tmp_path):
     assert "of ONNX Runtime can be made" in said and "missing m.weights" in said
 
 
+@pytest.mark.parametrize("domain, version, said", [
+    ("", 99, "expected opset of ai.onnx "), ("ai.onnx.ml", 99, "expected opset of ai.onnx.ml "),
+    ("IR", 99, "expected IR version ")])
+def test_a_file_that_is_too_new_for_the_runtime_is_one_sentence_and_can_be_mended(tmp_path, domain, version, said):
+    path = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])])
+    model = onnx.load(path)
+
+    def write(version):
+        if domain == "IR":
+            model.ir_version = version
+        else:
+            del model.opset_import[:]
+            model.opset_import.extend([onnx.helper.make_opsetid(*one) for one in {"": 17, domain: version}.items()])
+        path.write_bytes(model.SerializeToString())
+
+    write(version)
+    told = sentence(model_report, path)
+    assert said in told and f"found {version}" in told
+    assert said in sentence(lambda path: extract.extract(path, ["x"], ["y"], tmp_path / "piece.onnx"), path)
+    write(int(re.search(r"(\d+) at most", told)[1]))
+    assert model_report(path)["lines"][-1] == "a session    of ONNX Runtime can be made"
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../secret", "C:\\secret"])
 def test_weights_of_onnx_outside_of_its_folder_are_refused(tmp_path, location):
     path = onnx_model(tmp_path / "m.onnx", [make_node("MatMul", ["x", "w"], ["y"])])
@@ -381,6 +420,32 @@ def test_a_pth_is_its_arrays_and_values(tmp_path, golden):
     assert re.search(r"^state_dict\.a\.weight +2×3 +float16$", said, re.MULTILINE) and re.search(
         r"^step +7$", said, re.MULTILINE) and "1 arrays: 6 parameters, 12 bytes" in said
     assert "float32" in inspected(f"--pth={golden / 'vampnet/codec-tiny.pth'}").stdout
+
+
+def test_safetensors_and_flaxs_msgpack_are_listed_as_a_pth_is(tmp_path):
+    save_file({"b.weight": torch.ones(2, 3, dtype=torch.bfloat16), "a": torch.ones(4, dtype=torch.bool)},
+              tmp_path / "m.safetensors", {"format": "pt"})
+    (tmp_path / "m.msgpack").write_bytes(msgpack.packb({"params": {"Dense_0": {
+        "kernel": seeded.packed(1, np.ones((2, 3), np.float32))}}, "step": 7}))
+    for name, array, toolchain in (("m.safetensors", r"b\.weight +2×3 +bfloat16", "torch"),
+                                   ("m.msgpack", "params/Dense_0/kernel +2×3 +float32", "jax")):
+        said = inspected(f"--pth={tmp_path / name}").stdout
+        assert re.search(f"^{array}$", said, re.MULTILINE) and f"TOOLCHAIN={toolchain}" in said
+    assert re.search(r"^step +7$", said, re.MULTILINE) and "1 arrays: 6 parameters, 24 bytes" in said
+
+
+def test_damaged_safetensors_and_msgpack_are_one_sentence(tmp_path):
+    save_file({"a": torch.ones(2, 3)}, tmp_path / "m")
+    whole = (tmp_path / "m").read_bytes()
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    assert weights(tmp_path / "m")["lines"] == ["1 arrays: 6 parameters, 24 bytes"]
+    for content, said in (
+            (whole[:-1], f"safetensors of {len(whole) - 1} bytes whose header tells of {len(whole)}"),
+            (whole[:40], "header can't be read"), (b"\x10" + bytes(7) + b"{" * 99, "header can't be read"),
+            (len(header).to_bytes(8, "little") + header.replace(b"[2, 3]", b"[9, 9]") + bytes(24), "can't be read"),
+            (b"\x81\xa1x\xc7\xff\x01", "msgpack that can't be read")):
+        (tmp_path / "m").write_bytes(content)
+        assert said in sentence(weights, tmp_path / "m")
 
 
 class Harm:

@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scripts import new
+from scripts import card, flax_params, job, new, recipe, verify
+from scripts.job import Refusal
 from tests.conftest import ROOT, copy_tree, exact_session, made, run
 
+# Of several signatures: tones, and others that are no model, or one of other inputs.
 SAVED_MODEL = """
 import sys
 import numpy as np, tensorflow as tf
@@ -26,6 +28,8 @@ class Model(tf.Module):
         draw = np.random.RandomState(0).randn
         self.table, self.first, self.last = (
             tf.Variable(draw(*shape).astype("f")) for shape in ((12, 16), (16, 64), (64, 8)))
+        keys = tf.constant([36, 38], tf.int64)
+        self.numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, keys - 35), 0)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 16], tf.float32, "zeta"),
                                   tf.TensorSpec([None, None], tf.int32, "alpha")])
@@ -34,8 +38,17 @@ class Model(tf.Module):
         scores = tf.einsum("btc,cd->btd", hidden, self.last)
         return {"scores": scores, "best": tf.argmax(scores, -1, output_type=tf.int32)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "pitches")])
+    def looked_up(self, pitches):
+        return {"vectors": tf.gather(self.table, self.numbers.lookup(pitches))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, "picture")])
+    def blurred(self, picture):
+        return {"blurred": tf.nn.avg_pool1d(tf.cast(picture, tf.float32), 9, 1, "VALID")}
+
 model = Model()
-tf.saved_model.save(model, sys.argv[1], signatures=model.__call__)
+tf.saved_model.save(model, sys.argv[1], signatures={
+    "tones": model.__call__, "looked_up": model.looked_up, "blurred": model.blurred})
 """
 FLAX = """
 import sys
@@ -72,6 +85,46 @@ with open(sys.argv[1], "wb") as file:
 """
 
 
+# A network as vocoders and transformers have it, its weights' names as an old weight norm and a wrapper leave them.
+VOICE = """
+class Voice(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.heard, self.said = norm(nn.Conv1d(16, 24, 5, padding=2)), norm(nn.ConvTranspose1d(24, 8, 4, 2, 1))
+        self.mixed = nn.Linear(24, 72)
+        self.register_buffer("mask", torch.triu(torch.full((32, 32), -torch.inf), 1))
+
+    def forward(self, x):
+        q, k, v = self.mixed(self.heard(x).transpose(1, 2).tanh()).chunk(3, -1)
+        length = q.shape[1]
+        weights = (q @ k.transpose(1, 2) / 5 + self.mask[:length, :length]).softmax(-1)
+        return {"more": weights, "y": self.said((weights @ v).transpose(1, 2))}
+"""
+VOICE_INPUTS = """
+import numpy as np
+from scripts.seeded import seeded_uniform
+
+
+def feed(name, batch, length):
+    return {"x": seeded_uniform("voice/" + name, (batch, 16, length))}
+
+
+def reference():
+    return {"small": feed("small", 1, 3), "large": feed("large", 8, 32)}
+
+
+def calibration(component):
+    return [feed("calibration {}".format(number), 8, 32) for number in range(8)]
+"""
+
+
+def voice() -> torch.nn.Module:
+    scope = {"torch": torch, "nn": torch.nn}
+    exec(VOICE, scope)
+    torch.manual_seed(0)
+    return scope["Voice"](torch.nn.utils.weight_norm)
+
+
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8, bias=False))
@@ -88,11 +141,16 @@ def tree(tmp_path_factory) -> Path:
         done = run("scripts/in", toolchain, "python", folder / "write.py", folder / name)
         assert done.returncode == 0, done.stderr
     torch.save(network().state_dict(), folder / "weights.pth")
-    for model, path, toolchain in (("tones", "saved", "legacy"), ("dense", "flax.msgpack", "jax"),
-                                   ("chain", "weights.pth", "torch"), ("normed", "normed.msgpack", "jax")):
-        made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", cwd=tree)
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in voice().state_dict().items()}, "step": 7},
+               folder / "epoch=3-step=7.ckpt")
+    for model, path, toolchain, *more in (
+            ("tones", "saved", "legacy", "SIGNATURE=tones"), ("dense", "flax.msgpack", "jax"),
+            ("chain", "weights.pth", "torch"), ("normed", "normed.msgpack", "jax"),
+            ("voice", "epoch=3-step=7.ckpt", "torch")):
+        made("new", f"MODEL={model}", f"FROM={folder / path}", f"TOOLCHAIN={toolchain}", *more, cwd=tree)
     made_for_normed(tree / "models/normed")
-    made("-j2", "all", "MODELS=tones dense chain normed", cwd=tree)
+    made_for_voice(tree / "models/voice")
+    (tree / "said").write_text(made("-j2", "all", "MODELS=tones dense chain normed voice", cwd=tree))
     shutil.copyfile(folder / "normed.msgpack.npz", tree / "normed.npz")
     return tree
 
@@ -120,6 +178,16 @@ class Twin(torch.nn.Module):
     replaced(folder / "inputs.py", r"\(batch, 1\)", "(batch, 12)")
 
 
+def made_for_voice(folder: Path) -> None:
+    """Put VOICE into the files that make new wrote, its weight norm of the new kind."""
+    replaced(folder / "network.py", r"from scripts\.job import Refusal\n", "from torch import nn\n")
+    replaced(folder / "network.py", r"(?<=recipe\.toml.\"\"\"\n).*?(?=\n\ndef load)",
+             f"    return Voice(nn.utils.parametrizations.weight_norm)\n\n{VOICE}")
+    replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 16, "length"]', 1)
+    replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 8, "samples"]', 1)
+    (folder / "inputs.py").write_text(VOICE_INPUTS)
+
+
 def replaced(path: Path, pattern: str, text: str, count: int = 0) -> None:
     found, times = re.subn(pattern, lambda _: text, path.read_text(), count=count, flags=re.DOTALL)
     assert times
@@ -132,7 +200,7 @@ def refused(tree: Path, *words: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("model", ["tones", "dense", "chain"])
+@pytest.mark.parametrize("model", ["tones", "dense", "chain", "voice"])
 def test_a_simple_model_converts_as_it_is(tree, model):
     artifacts = json.loads((tree / f"build/bundled/{model}/verify/report.json").read_text())["artifacts"]
     assert [one["variant"] for one in artifacts] == ["fp32", "fp16", "int8"]
@@ -148,6 +216,93 @@ def test_the_statistics_of_a_flax_network_are_of_it_too(tree):
     np.testing.assert_allclose(session.run(["y"], {"x": given["x"]})[0], given["y"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_of_convolutions_with_a_mask_answers_as_it_did(tree):
+    """Its file has the names of an old weight norm, and is another module's than the one that is exported."""
+    x = np.random.default_rng(0).normal(size=(2, 16, 20)).astype(np.float32)
+    with torch.inference_mode():
+        expected = voice()(torch.from_numpy(x))["y"].numpy()
+    for variant, least in (("fp32", 100), ("fp16", 50), ("int8", 25)):
+        session = exact_session(tree / f"build/bundled/voice/compose/voice-model-{variant}.onnx")
+        assert verify.compare(expected, session.run(["y"], {"x": x})[0])["snr_db"] > least
+    assert 'method = "static-qdq"' in (tree / "models/voice/recipe.toml").read_text()
+
+
+def judged(tree: Path, **arrays: np.ndarray) -> list[dict]:
+    """What the stage verify says of the model chain's fp32 by these numbers of its owner's."""
+    np.savez(tree / "models/chain/answers.npz", **arrays)
+    try:
+        return verify.from_owner(job.Job("chain", "bundled", recipe.read(tree, "chain"), {
+            "compose": tree / "build/bundled/chain/compose"}, tree, None))
+    finally:
+        (tree / "models/chain/answers.npz").unlink()
+
+
+def owned(module: torch.nn.Module, rows: int = 40) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(1).normal(size=(rows, 16)).astype(np.float32)
+    with torch.inference_mode():
+        return {"x": x, "y": module(torch.from_numpy(x)).numpy()}
+
+
+def test_a_guess_that_is_right_passes_its_owners_numbers(tree, monkeypatch):
+    monkeypatch.setattr(job, "ROOT", tree)
+    [one] = judged(tree, **owned(network()))
+    assert one["passed"] and one["measured"] > 100
+    cases = {f"{case}/{port}": array for case, rows in (("one", 1), ("other", 9))
+             for port, array in owned(network(), rows).items()}
+    assert [one["passed"] for one in judged(tree, **cases)] == [True]
+
+
+@pytest.mark.parametrize("trained", [
+    lambda first, last: (first, torch.nn.Tanh(), last), lambda first, last: (first, torch.nn.GELU(), last),
+    lambda first, last: (first, last), lambda first, last: (torch.nn.ReLU(), first, last),
+])
+def test_a_guess_of_other_activations_or_another_order_misses_them(tree, monkeypatch, trained):
+    monkeypatch.setattr(job, "ROOT", tree)
+    first, _, last = network()
+    [one] = judged(tree, **owned(torch.nn.Sequential(*trained(first, last))))
+    assert not one["passed"] and one["measured"] < 40
+    assert re.fullmatch(r"models/chain/answers\.npz: model in fp32 has snr_db of y: [\d.e-]+, must be at least 90: the "
+                        "network isn't the one that answered so, .*", one["text"])
+
+
+@pytest.mark.parametrize(("arrays", "said"), [
+    ({"x": np.ones((2, 16), np.float32)}, "expected an array for each port, x, y, found x: write it"),
+    ({"x": np.ones((2, 9), np.float32), "y": np.ones((2, 8), np.float32)}, "of the recipe's shapes, found: "),
+    ({"x": np.ones((2, 16), np.float32), "y": np.ones((3, 8), np.float32)}, "of the recipe's shapes, found: "),
+    ({"x": np.array([{}]), "y": np.ones(1)}, "expected arrays as numpy.savez writes them, found: "),
+])
+def test_numbers_of_an_owner_that_do_not_fit_are_one_sentence(tree, monkeypatch, arrays, said):
+    monkeypatch.setattr(job, "ROOT", tree)
+    with pytest.raises(Refusal, match=f"^models/chain/answers.npz: .*{said}"):
+        judged(tree, **arrays)
+
+
+def test_a_guess_is_called_one_until_its_owners_numbers_judge_it(tree):
+    report = tree / "build/bundled/chain/verify/report.json"
+    assert json.loads(report.read_text())["guessed"] is True
+    assert "chain is a guess of make new's" in (tree / "said").read_text()
+    assert "voice is a guess" not in (tree / "said").read_text()
+    np.savez(tree / "models/chain/answers.npz", **owned(torch.nn.Sequential(*list(network())[::2])))
+    message = refused(tree, "chain")
+    assert "models/chain/answers.npz: model in fp32 has snr_db of y: " in message and message.count("error: ") == 1
+    np.savez(tree / "models/chain/answers.npz", **owned(network()))
+    assert "is a guess" not in made("chain", cwd=tree)
+    told = json.loads(report.read_text())
+    assert "guessed" not in told and told["answers"][0]["passed"]
+    (tree / "models/chain/answers.npz").unlink()
+    assert "chain is a guess of make new's" in made("chain", cwd=tree)
+
+
+def test_the_card_of_a_release_calls_a_guess_one(tree):
+    told = recipe.read(tree, "chain")
+    artifact = {"file": "a.onnx", "bytes": 1, "gates": [], "sha256": "0", "format": "onnx", "component": "model",
+                "vector": "a.npz"}
+    told |= {"source": {"kind": "bundled"}, "artifacts": [artifact]}
+    for guessed in (True, False):
+        release = {"version": "v1", "models": {"chain": {**told, "guessed": guessed}}}
+        assert ("**A guess**" in card.card("chain", release, told, "")) == guessed
+
+
 def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):
     """The signature's int32 are int64 outside, and the inputs aren't permuted, whatever their order."""
     text = (tree / "models/tones/recipe.toml").read_text()
@@ -156,6 +311,37 @@ def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):
         'name = "zeta"', 'dtype = "float32"', 'shape = ["batch", "length", 16]',
         'name = "best"', 'dtype = "int64"', 'shape = ["batch", "length"]',
         'name = "scores"', 'dtype = "float32"', 'shape = ["batch", "length", 8]']
+
+
+def test_a_signature_is_chosen_among_several(tree):
+    words = ["MODEL=other", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy"]
+    said = refused(tree, "new", *words)
+    assert "expected the signature serving_default, found blurred, looked_up, tones: choose one" in said
+    assert "SIGNATURE=blurred" in said
+    assert "expected the signature third, found blurred" in refused(tree, "new", *words, "SIGNATURE=third")
+    assert "found one: leave it out" in refused(tree, "new", "MODEL=other", "FROM=README.md", "TOOLCHAIN=torch",
+                                                "SIGNATURE=tones")
+    assert 'signature = "tones"' in (tree / "models/tones/recipe.toml").read_text()
+
+
+def test_a_lookup_table_is_said_before_anything_is_made(tree):
+    assert "found a lookup table, None_Lookup: look up before, and give the model the indices" in refused(
+        tree, "new", "MODEL=other", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy", "SIGNATURE=looked_up")
+    assert not (tree / "models/other").exists()
+
+
+def test_integers_reach_the_last_row_of_their_table_or_the_end_of_their_dtype(tree):
+    """And a case that is too short for the original is named, with what to do; which is enough."""
+    made("new", "MODEL=blurred", f"FROM={tree / 'models/tones/source'}", "TOOLCHAIN=legacy", "SIGNATURE=blurred",
+         cwd=tree)
+    assert '    "alpha": 11,\n' in (tree / "models/tones/inputs.py").read_text()
+    assert '    "picture": 255,\n' in (tree / "models/blurred/inputs.py").read_text()
+    message = refused(tree, "export", "MODELS=blurred")
+    assert "found 'small' of the model's inputs.py, picture 1×2×3, which it refuses (" in message
+    assert "enlarge its sizes there" in message
+    replaced(tree / "models/blurred/inputs.py", "batch=1, length=2", "batch=1, length=9")
+    made("export", "MODELS=blurred", cwd=tree)
+    shutil.rmtree(tree / "models/blurred")
 
 
 def test_it_plays_and_benches(tree, tmp_path):
@@ -293,6 +479,7 @@ def test_names_that_would_be_code_are_no_code(tree, tmp_path):
     (["MODEL=mine", "FROM=README.md", "TOOLCHAIN=torch"], "expected a state_dict"),
     (["MODEL=mine", "FROM=README.md", "TOOLCHAIN=jax"], "expected parameters as flax.serialization"),
     (["MODEL=mine", "FROM=docs", "TOOLCHAIN=legacy"], "expected a SavedModel"),
+    (["MODEL=mine", "FROM=models/dense/source/flax.msgpack", "TOOLCHAIN=torch"], "they go with TOOLCHAIN=jax"),
 ])
 def test_what_can_not_be_is_one_sentence(tree, words, said):
     message = refused(tree, "new", *words)
@@ -307,6 +494,79 @@ def test_a_truncated_checkpoint_is_refused(tree, tmp_path):
         archive.writestr("x/data.pkl", b"\x80\x02}.")
     for name in ("cut", "locked"):
         refused(tree, "new", "MODEL=mine", f"FROM={tmp_path / name}.pth", "TOOLCHAIN=torch")
+
+
+@pytest.mark.parametrize(("files", "toolchain", "said"), [
+    (["m/saved_model.pb", "m/variables/variables.index"], "torch", "it goes with TOOLCHAIN=legacy"),
+    (["m/saved_model.pb", "m/variables/variables.index"], "legacy", None),
+    (["m/saved_model.pb"], "legacy", None),
+    (["m/_CHECKPOINT_METADATA", "m/_METADATA", "m/manifest.ocdbt"], "jax", "an Orbax checkpoint"),
+    (["m/7/_CHECKPOINT_METADATA", "m/7/default/_METADATA"], "jax", "an Orbax checkpoint"),
+    (["m/checkpoint", "m/target.x/.zarray"], "jax", None),
+    (["m/checkpoint_10/checkpoint"], "jax", None),
+    (["m/checkpoint", "m/model.ckpt-3.index"], "jax", "a checkpoint of TensorFlow's, which holds no graph"),
+    (["m/checkpoint"], "torch", "it goes with TOOLCHAIN=jax"),
+    (["m/config.json", "m/model.safetensors"], "torch", "(model.safetensors): it goes with TOOLCHAIN=torch, FROM= the"),
+    (["m/model-1-of-2.safetensors", "m/model.safetensors.index.json"], "torch", "weights in several files"),
+    (["m.h5"], "legacy", "save it as a SavedModel first"), (["m.keras"], "torch", "by its export(folder)"),
+    (["m.npz"], "torch", "safetensors.numpy.save_file"), (["m.onnx"], "torch", "make inspect ONNX=path"),
+    (["m.pb"], "legacy", "a frozen graph"), (["m.tflite"], "legacy", "take the SavedModel"),
+    (["m.pth"], "jax", "it goes with TOOLCHAIN=torch"), (["m.ckpt"], "torch", None), (["m.msgpack"], "jax", None),
+    (["m.txt"], "torch", "something else: save model.state_dict()"), (["m.txt"], "jax", None),
+])
+def test_what_is_given_is_said_for_what_it_is_with_a_way(tmp_path, files, toolchain, said):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    told = new.foreign(tmp_path / files[0].split("/")[0], toolchain)
+    assert (told is None) if said is None else said in told
+
+
+ORBAX = """
+import sys
+import flax.linen as nn, jax, jax.numpy as jnp, orbax.checkpoint
+params = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+told = {"params": params, "step": 3, "opt_state": [{"mu": params}, None]}
+orbax.checkpoint.PyTreeCheckpointer().save(sys.argv[1], told)
+"""
+
+
+def test_the_way_from_orbax_is_one(tmp_path):
+    """The lines of docs/your-own-model.md write what make new takes."""
+    text = (ROOT / "docs/your-own-model.md").read_text()
+    [lines] = re.findall(r"scripts/in jax python -c '\n(.*?)' \"\$PWD/orbax\" mine\.msgpack", text, re.DOTALL)
+    done = run("scripts/in", "jax", "python", "-c", ORBAX + lines, tmp_path / "orbax", tmp_path / "mine.msgpack")
+    assert done.returncode == 0, done.stderr
+    assert {name: array.shape for name, array in flax_params.arrays(tmp_path / "mine.msgpack").items()} == {
+        "bias": (4,), "kernel": (3, 4)}
+    assert "an Orbax checkpoint" in new.foreign(tmp_path / "orbax", "jax")
+
+
+def test_the_way_from_numpy_is_one(tmp_path):
+    np.savez(tmp_path / "m.npz", **{"0.weight": np.ones((2, 3), np.float32)})
+    [remedy] = re.findall(r"safetensors\.numpy\.save_file\(.*?'\)", new.OTHERS[".npz"][1])
+    exec(remedy.replace("'weights", f"'{tmp_path}/weights"), {"numpy": np, "safetensors": __import__(
+        "safetensors.numpy"), "path": tmp_path / "m.npz"})
+    assert new.state_dict(tmp_path / "weights.safetensors").layers == [("0", 3, 2, False)]
+
+
+@pytest.mark.parametrize("named", ["{}", "module.{}", "_orig_mod.module.{}", "model.net.{}"])
+def test_a_chain_is_one_whatever_its_names_begin_with(tmp_path, named):
+    torch.save({"state_dict": {named.format(name): tensor for name, tensor in network().state_dict().items()}},
+               tmp_path / "m.ckpt")
+    assert new.state_dict(tmp_path / "m.ckpt").layers == [("0", 16, 64, True), ("2", 64, 8, False)]
+
+
+@pytest.mark.parametrize(("name", "shape", "matrix", "kind"), [
+    ("0.weight", (3, 2, 5), "weight", "convolutions"), ("0.weight_v", (3, 2, 5, 5), "weight", "convolutions"),
+    ("0.parametrizations.weight.original1", (3, 2, 5), "weight", "convolutions"),
+    ("0.weight", (3, 2), "weight", "products"), ("positions", (1, 9, 4), "weight", "products"),
+    ("Conv_0/kernel", (5, 2, 3), "kernel", "convolutions"), ("down/kernel", (5, 5, 2, 3), "kernel", "convolutions"),
+    ("attention/query/kernel", (8, 2, 4), "kernel", "products"),
+])
+def test_a_network_with_kernels_of_convolutions_gets_an_int8_for_them(name, shape, matrix, kind):
+    joint = "/" if matrix == "kernel" else "."
+    assert new.of_arrays({name: np.ones(shape)}, ROOT, [], matrix, joint).kind == kind
 
 
 @pytest.mark.parametrize(("shapes", "layers"), [

@@ -1,13 +1,14 @@
-"""What the methods that only store weights otherwise do to them."""
+"""What the methods do to weights, whoever reads them."""
 
 import numpy as np
 import onnx
 import pytest
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
-from scripts import quantize
-from scripts.job import Refusal
+from scripts import graphs, quantize
+from scripts.job import Job, Refusal
 from scripts.seeded import seeded_uniform
+from scripts.verify import compare, numbers
 from tests.conftest import exact_session
 
 
@@ -92,7 +93,8 @@ def test_dynamic_columns_round_what_products_share_once(product, tmp_path):
 
 
 @pytest.mark.parametrize(("method", "ops"), [
-    (quantize.byte_weights, "MatMul or Conv"), (quantize.dynamic_columns, "MatMul")])
+    (quantize.byte_weights, "MatMul, Conv, LSTM, GRU or RNN"), (quantize.dynamic_columns, "MatMul, LSTM, GRU or RNN"),
+    (quantize.dynamic_blocks, "MatMul, LSTM, GRU or RNN")])
 def test_a_method_that_finds_nothing_to_store_is_an_error(product, tmp_path, method, ops):
     """An artifact that is called int8 and holds float32 is none."""
     path, _ = product
@@ -103,3 +105,134 @@ def test_a_method_that_finds_nothing_to_store_is_an_error(product, tmp_path, met
     with pytest.raises(Refusal, match=f"expected {ops} with weights to store in 8 bits, found none"):
         method(None, "product", path, tmp_path / "bytes.onnx")
     assert not (tmp_path / "bytes.onnx").exists()
+
+
+METHODS = [quantize.byte_weights, quantize.dynamic_columns, quantize.dynamic_blocks]
+
+
+def quantized(method, model: onnx.ModelProto, folder) -> onnx.ModelProto:
+    """What a method makes of a model of float32 ports, which onnx.checker must take."""
+    onnx.save(model, folder / "model.onnx")
+    described = {kind: [{"name": port.name, "dtype": "float32", "shape": [
+        axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]} for port in ports]
+        for kind, ports in (("inputs", model.graph.input), ("outputs", model.graph.output))}
+    recipe = {"components": {"model": {"stage": "export", **described}}}
+    method(Job("any", "any", recipe, {}, folder, None), "model", folder / "model.onnx", folder / "out.onnx")
+    onnx.checker.check_model(folder / "out.onnx", full_check=True)
+    return onnx.load(folder / "out.onnx")
+
+
+def snr(folder, x: np.ndarray) -> float:
+    """The signal to error of what a method made of a model, in dB, the least of all outputs that aren't empty."""
+    whole, small = (exact_session(folder / name).run(None, {"x": x}) for name in ("model.onnx", "out.onnx"))
+    return min(compare(one, other)["snr_db"] for one, other in zip(whole, small) if one.size)
+
+
+def stored(model: onnx.ModelProto, source: str) -> list[int]:
+    """The dtypes of what a model holds of a weight."""
+    return sorted(tensor.data_type for tensor in graphs.arrays(model)
+                  if tensor.name.startswith(source) and "scale" not in tensor.name)
+
+
+def floats(name: str, *shape) -> onnx.ValueInfoProto:
+    return make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+
+def codebook() -> onnx.ModelProto:
+    """softmax(x) · codebook, and the code of the largest x: one matrix, read by a product and looked up."""
+    return make_model(make_graph(
+        [make_node("Softmax", ["x"], ["shares"]), make_node("MatMul", ["shares", "codebook"], ["soft"]),
+         make_node("ArgMax", ["x"], ["best"], axis=-1, keepdims=0),
+         make_node("Gather", ["codebook", "best"], ["hard"])],
+        "g", [floats("x", "rows", 24)], [floats("soft", "rows", 32), floats("hard", "rows", 32)],
+        [onnx.numpy_helper.from_array(seeded_uniform("codebook", (24, 32)), "codebook")]),
+        opset_imports=[make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_matrix_that_is_looked_up_too_is_stored_once_and_widened_for_that(tmp_path, method):
+    small = quantized(method, codebook(), tmp_path)
+    assert stored(small, "codebook") == [onnx.TensorProto.INT8]
+    assert snr(tmp_path, seeded_uniform("x", (9, 24)) * 4) > 35
+    assert [node.op_type for node in small.graph.node].count("MatMulInteger") == (method is quantize.dynamic_columns)
+
+
+def turning() -> onnx.ModelProto:
+    """h = tanh(h · w), 4 times, by a loop whose body reads w of the graph around it; and x · w once outside of it."""
+    ports = [make_tensor_value_info(name, onnx.TensorProto.INT64 if name == "turn" else onnx.TensorProto.BOOL, [])
+             for name in ("turn", "going", "going_out")]
+    body = make_graph([make_node("MatMul", ["h", "w"], ["p"]), make_node("Tanh", ["p"], ["h_out"]),
+                       make_node("Identity", ["going"], ["going_out"])], "body", [*ports[:2], floats("h", "rows", 96)],
+                      [ports[2], floats("h_out", "rows", 96)])
+    return make_model(make_graph(
+        [make_node("Loop", ["turns", "go", "x"], ["last"], "loop", body=body),
+         make_node("MatMul", ["x", "w"], ["first"])], "g", [floats("x", "rows", 96)],
+        [floats("last", "rows", 96), floats("first", "rows", 96)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (
+            ("turns", np.array(4)), ("go", np.array(True)), ("w", seeded_uniform("w", (96, 96)) / 6))]),
+        opset_imports=[make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_matrix_that_a_loop_reads_is_in_8_bits_there_too(tmp_path, method):
+    small = quantized(method, turning(), tmp_path)
+    assert len(stored(small, "w")) == 1 and onnx.TensorProto.FLOAT not in stored(small, "w")
+    assert numbers(small) < 0.4 * numbers(turning())
+    assert snr(tmp_path, seeded_uniform("x", (9, 96))) > 30
+    multiplied = {quantize.byte_weights: "MatMul", quantize.dynamic_columns: "MatMulInteger",
+                  quantize.dynamic_blocks: "MatMulNBits"}[method]
+    for graph in (small.graph, *graphs.inner_graphs(small.graph)):
+        assert multiplied in [node.op_type for node in graph.node]
+
+
+def recurrence(op: str) -> onnx.ModelProto:
+    """A recurrence of 96 over 40 numbers, and a product behind it."""
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    weights = {"w": (1, gates * 96, 40), "r": (1, gates * 96, 96), "b": (1, 2 * gates * 96), "head": (96, 32)}
+    return make_model(make_graph(
+        [make_node(op, ["x", "w", "r", "b"], ["h"], "cell", hidden_size=96), make_node("Squeeze", ["h", "one"], ["s"]),
+         make_node("MatMul", ["s", "head"], ["y"])], "g", [floats("x", "time", 2, 40)], [floats("y", "time", 2, 32)],
+        [onnx.numpy_helper.from_array(np.array([1]), "one"),
+         *(onnx.numpy_helper.from_array(seeded_uniform(name, shape) / 8, name) for name, shape in weights.items())]),
+        opset_imports=[make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_the_weights_of_a_recurrence_are_in_8_bits(tmp_path, method, op):
+    model = recurrence(op)
+    small = quantized(method, model, tmp_path)
+    assert numbers(small) < 0.32 * numbers(model) and snr(tmp_path, seeded_uniform("x", (7, 2, 40))) > 30
+    assert quantize.left_wide(tmp_path / "out.onnx") == ""
+
+
+def test_what_stays_in_float32_is_said(tmp_path):
+    model = codebook()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(seeded_uniform("table", (24, 64)), "table"))
+    model.graph.node.append(make_node("Gather", ["table", "best"], ["other"]))
+    model.graph.output.append(floats("other", "rows", 64))
+    quantized(quantize.dynamic_columns, model, tmp_path)
+    assert quantize.left_wide(tmp_path / "out.onnx") == "holds 88% of its weights in float32, those of Gather"
+
+
+def test_a_matrix_of_few_rows_does_not_become_larger_in_blocks(tmp_path):
+    model = make_model(make_graph([make_node("MatMul", ["x", "w"], ["y"])], "g", [floats("x", "rows", 8)], [
+        floats("y", "rows", 64)], [onnx.numpy_helper.from_array(seeded_uniform("w", (8, 64)), "w")]),
+        opset_imports=[make_opsetid("", 17)], ir_version=8)
+    small = quantized(quantize.dynamic_blocks, model, tmp_path)
+    assert numbers(small) < 0.4 * numbers(model) and snr(tmp_path, seeded_uniform("x", (5, 8))) > 30
+
+
+@pytest.mark.parametrize("method", [quantize.half_weights, *METHODS])
+def test_an_empty_array_is_no_weight(tmp_path, method):
+    """As the region of a Resize is."""
+    model = make_model(make_graph(
+        [make_node("Resize", ["x", "region", "scales"], ["wide"], mode="nearest"),
+         make_node("MatMul", ["wide", "w"], ["y"]), make_node("MatMul", ["none", "w"], ["nothing"])], "g",
+        [floats("x", 4, 16)], [floats("y", 8, 32), floats("nothing", 0, 32)],
+        [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in (
+            ("region", np.zeros(0)), ("scales", np.array([2, 2])), ("w", seeded_uniform("w", (32, 32))),
+            ("none", np.zeros((0, 32))))]), opset_imports=[make_opsetid("", 17)], ir_version=8)
+    small = quantized(method, model, tmp_path)
+    assert {tensor.name: list(tensor.dims) for tensor in small.graph.initializer}["region"] == [0]
+    assert snr(tmp_path, seeded_uniform("x", (4, 16))) > 30

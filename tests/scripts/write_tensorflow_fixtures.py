@@ -55,6 +55,22 @@ def keras_models(folder: Path) -> None:
     (folder / "ran").unlink()
 
 
+def looked_up(folder: Path) -> None:
+    """An embedding behind a lookup table."""
+    class Model(tf.Module):
+        def __init__(self):
+            self.rows = tf.Variable(np.ones((4, 3), np.float32))
+            keys, values = tf.constant([36, 38, 42], tf.int64), tf.constant([1, 2, 3], tf.int64)
+            self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), 0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "pitches")])
+        def __call__(self, pitches):
+            return {"vectors": tf.gather(self.rows, self.table.lookup(pitches))}
+
+    model = Model()
+    tf.saved_model.save(model, str(folder), signatures=model.__call__)
+
+
 def frozen_graphs(folder: Path) -> None:
     """Ops that tf2onnx has no handler for; ops that would run something; loops of both kinds."""
     def write(name, build):
@@ -74,6 +90,10 @@ def frozen_graphs(folder: Path) -> None:
         written = v1.py_func(lambda x: x, [x], tf.float32, name="python")
         tf.reshape(written, [tf.strings.to_number(tf.io.read_file(str(folder / "pipe")), tf.int32)], name="y")
 
+    def constant():
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        tf.identity(x * tf.math.zeta(tf.constant([2.0, 3.0, 4.0]), tf.constant(1.5)), "y")
+
     def loop_v1():
         v1.disable_control_flow_v2()
         x = v1.placeholder(tf.float32, [None, 3], "x")
@@ -81,6 +101,7 @@ def frozen_graphs(folder: Path) -> None:
 
     write("unsupported.pb", unsupported)
     write("harmful.pb", harmful)
+    write("constant.pb", constant)
     write("loop_v1.pb", loop_v1)
     v1.enable_control_flow_v2()
     write("loop_v2.pb", lambda: tf.identity(tf.while_loop(
@@ -174,6 +195,7 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     tf1_saved_model(out / "tf1")
     keras_models(out)
+    looked_up(out / "looked_up")
     frozen_graphs(out)
     tfjs(out / "tfjs")
     hostile(out / "hostile")
