@@ -61,7 +61,7 @@ def write_paddings(graph: onnx.GraphProto) -> None:
     """Replace auto_pad=SAME_UPPER by the pads that it means where they are the same at every size; and by nodes that
     pad, where ONNX Runtime refuses it: at convolutions that are dilated, and at pools that leave numbers out.
     """
-    for part in (graph, *graphs.inner_graphs(graph)):
+    for part in graphs.inside_out(graph):
         nodes = []
         for node in part.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -196,8 +196,8 @@ def cut_weights(model: onnx.ModelProto) -> None:
 def write_products(graph: onnx.GraphProto) -> None:
     """Replace each Gemm of a weight by the MatMul and Add that it means, which every method of quantize knows."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    turned, parts = set(), (graph, *graphs.inner_graphs(graph))
-    for part in parts:
+    turned = set()
+    for part in graphs.inside_out(graph):
         nodes = []
         for node in part.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -218,7 +218,7 @@ def write_products(graph: onnx.GraphProto) -> None:
                 nodes.append(make_node("Add", [product, *bias], node.output, f"{node.name}.bias"))
         del part.node[:]
         part.node.extend(nodes)
-    used = {name for part in parts for node in part.node for name in node.input}
+    used = {name for part in (graph, *graphs.inner_graphs(graph)) for node in part.node for name in node.input}
     for name in turned - used:
         graph.initializer.remove(weights[name])
 
