@@ -59,7 +59,7 @@ def optimized(name: str, source: Path, component: dict[str, Any]) -> onnx.ModelP
 
 def write_paddings(graph: onnx.GraphProto) -> None:
     """Replace auto_pad=SAME_UPPER by the pads that it means where they are the same at every size; and by nodes that
-    pad, where ONNX Runtime refuses it: at convolutions that are dilated, and at pools that leave numbers out.
+    pad, where ONNX Runtime refuses it or gets it wrong: where windows are dilated, or leave numbers out between them.
     """
     for part in graphs.inside_out(graph):
         nodes = []
@@ -70,10 +70,10 @@ def write_paddings(graph: onnx.GraphProto) -> None:
                 kernel = np.array(attributes["kernel_shape"])
                 strides, dilations = (np.array(attributes.get(name, np.ones_like(kernel)))
                                       for name in ("strides", "dilations"))
-                total, pool = (kernel - 1) * dilations, node.op_type in ("MaxPool", "AveragePool")
+                total, padded = (kernel - 1) * dilations, node.op_type in ("Conv", "MaxPool", "AveragePool")
                 if ((strides == 1) | (total == 0)).all():
                     set_pads(node, [*(total // 2), *(total - total // 2)])
-                elif (kernel < strides).any() if pool else (dilations != 1).any():
+                elif padded and ((total + 1 < strides) | (dilations != 1)).any():
                     before, after = padding(node, strides, total)
                     nodes += before
                     set_pads(node, [])
