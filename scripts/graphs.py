@@ -183,6 +183,11 @@ def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from inner_graphs(body)
 
 
+def inside_out(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """The bodies in a graph, each before the one around it, and the graph itself: the order to write nodes anew in."""
+    return [*reversed(list(inner_graphs(graph))), graph]
+
+
 def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The bodies of a loop or a branch; none of another node."""
     return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]

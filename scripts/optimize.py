@@ -59,9 +59,9 @@ def optimized(name: str, source: Path, component: dict[str, Any]) -> onnx.ModelP
 
 def write_paddings(graph: onnx.GraphProto) -> None:
     """Replace auto_pad=SAME_UPPER by the pads that it means where they are the same at every size; and by nodes that
-    pad, where ONNX Runtime refuses it: at convolutions that are dilated, and at pools that leave numbers out.
+    pad, where ONNX Runtime refuses it or gets it wrong: where windows are dilated, or leave numbers out between them.
     """
-    for part in (graph, *graphs.inner_graphs(graph)):
+    for part in graphs.inside_out(graph):
         nodes = []
         for node in part.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -70,10 +70,10 @@ def write_paddings(graph: onnx.GraphProto) -> None:
                 kernel = np.array(attributes["kernel_shape"])
                 strides, dilations = (np.array(attributes.get(name, np.ones_like(kernel)))
                                       for name in ("strides", "dilations"))
-                total, pool = (kernel - 1) * dilations, node.op_type in ("MaxPool", "AveragePool")
+                total, padded = (kernel - 1) * dilations, node.op_type in ("Conv", "MaxPool", "AveragePool")
                 if ((strides == 1) | (total == 0)).all():
                     set_pads(node, [*(total // 2), *(total - total // 2)])
-                elif (kernel < strides).any() if pool else (dilations != 1).any():
+                elif padded and ((total + 1 < strides) | (dilations != 1)).any():
                     before, after = padding(node, strides, total)
                     nodes += before
                     set_pads(node, [])
@@ -196,8 +196,8 @@ def cut_weights(model: onnx.ModelProto) -> None:
 def write_products(graph: onnx.GraphProto) -> None:
     """Replace each Gemm of a weight by the MatMul and Add that it means, which every method of quantize knows."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    turned, parts = set(), (graph, *graphs.inner_graphs(graph))
-    for part in parts:
+    turned = set()
+    for part in graphs.inside_out(graph):
         nodes = []
         for node in part.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -218,7 +218,7 @@ def write_products(graph: onnx.GraphProto) -> None:
                 nodes.append(make_node("Add", [product, *bias], node.output, f"{node.name}.bias"))
         del part.node[:]
         part.node.extend(nodes)
-    used = {name for part in parts for node in part.node for name in node.input}
+    used = {name for part in (graph, *graphs.inner_graphs(graph)) for node in part.node for name in node.input}
     for name in turned - used:
         graph.initializer.remove(weights[name])
 

@@ -4,7 +4,7 @@ Methods: `none` copies; `half-weights` stores weights as float16 and widens them
 loaded; `static-qdq` calibrates and quantizes to 8 bits with ONNX Runtime's quantizer;
 `byte-weights` stores the weights of products, convolutions and recurrences in 8 bits and widens them when loaded;
 `dynamic-columns` multiplies those of products in 8 bits; `dynamic-blocks` does so with those of LSTMs too, for ONNX
-Runtime's kernels. Both store those of other recurrences as byte-weights does. Bodies of loops are part of the graph.
+Runtime's kernels, in bodies of loops, too. Both store other weights, of recurrences, as byte-weights does.
 Weights that lie beside a graph lie beside what is made of it.
 """
 
@@ -112,41 +112,30 @@ def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -
     """Multiply in 8 bits: weights signed with a scale a column, the other factor unsigned, rounded as it comes.
 
     In operators of ONNX itself. What several products have in common is rounded once. What else reads such weights
-    gets them widened.
+    gets them widened, bodies of loops, too: in these ONNX Runtime can't be asked for sums that don't saturate.
     """
     model = graphs.load(source)
     weights = found(model, ("MatMul", *RECURRENT))
-    names = to_bytes(model, weights)
+    names, rounded, nodes = to_bytes(model, weights), set(), []
     matrices = {name for name in names if weights[name] == "MatMul"}
-    for number, part in enumerate((model.graph, *graphs.inner_graphs(model.graph))):
-        multiply_in_bytes(part, matrices, "" if number == 0 else f".{number}")
-    read = readers(model)
-    put_first(model, widened(name for name in names if name in read))
-    graphs.save(model, target, beside=lies_beside(source))
-
-
-def multiply_in_bytes(graph: onnx.GraphProto, matrices: set[str], ending: str) -> None:
-    """Have the products with these matrices, which are stored as bytes, multiply bytes.
-
-    ending: of the names of what is rounded, as a body of a loop may round what the graph around it does, too.
-    """
-    rounded, nodes = set(), []
-    for node in graph.node:
+    for node in model.graph.node:
         if node.op_type != "MatMul" or node.input[1] not in matrices:
             nodes.append(node)
             continue
         (x, weight), [product] = node.input, node.output
-        low, scale, zero = (f"{x}{part}{ending}" for part in (".byte", ".scale", ".zero"))
         if x not in rounded:
             rounded.add(x)
-            nodes.append(onnx.helper.make_node("DynamicQuantizeLinear", [x], [low, scale, zero]))
+            nodes.append(onnx.helper.make_node("DynamicQuantizeLinear", [x], [x + ".byte", x + ".scale", x + ".zero"]))
         nodes += [
-            onnx.helper.make_node("MatMulInteger", [low, weight + ".byte", zero], [product + ".sum"]),
+            onnx.helper.make_node("MatMulInteger", [x + ".byte", weight + ".byte", x + ".zero"], [product + ".sum"]),
             onnx.helper.make_node("Cast", [product + ".sum"], [product + ".wide"], to=onnx.TensorProto.FLOAT),
-            onnx.helper.make_node("Mul", [scale, weight + ".scale"], [product + ".scale"]),
+            onnx.helper.make_node("Mul", [x + ".scale", weight + ".scale"], [product + ".scale"]),
             onnx.helper.make_node("Mul", [product + ".wide", product + ".scale"], [product])]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    read = readers(model)
+    put_first(model, widened(name for name in names if name in read))
+    graphs.save(model, target, beside=lies_beside(source))
 
 
 def readers(model: onnx.ModelProto) -> dict[str, list[tuple[str, int]]]:

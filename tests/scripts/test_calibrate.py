@@ -2,12 +2,14 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from scripts import calibrate, quantize
+from scripts.seeded import seeded_uniform
 from tests.conftest import exact_session
 
 numbers = st.floats(min_value=1e-6, max_value=1e6)
@@ -56,6 +58,34 @@ def test_its_convolution_is_the_reference_convolution():
     (found,) = onnx.reference.ReferenceEvaluator(model, new_ops=[calibrate.Conv]).run(None, feed)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert set(ranges) == {"x", "y"}
+
+
+SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(5, 13), st.integers(6, 9))
+WINDOW = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["Conv", "MaxPool", "AveragePool"]), SHAPES, WINDOW, WINDOW,
+       st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"]), st.booleans())
+def test_its_windows_are_the_runtimes(op, shape, kernel, strides, auto_pad, counted):
+    """At every size, stride and padding that ONNX Runtime takes."""
+    if auto_pad.startswith("SAME"):  # else it refuses, or begins with windows before the first number
+        strides = tuple(map(min, strides, kernel))
+    how = {"pads": [kernel[0] // 2, 0, 0, kernel[1] // 2]} if auto_pad == "NOTSET" else {"auto_pad": auto_pad}
+    how |= {"count_include_pad": int(counted)} if op == "AveragePool" else {}
+    weights = {"w": seeded_uniform("w", (2, shape[1], *kernel))} if op == "Conv" else {}
+    node = helper.make_node(op, ["x", *weights], ["y"], kernel_shape=kernel, strides=strides, **how)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in ("x", "y")]
+    model = helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:], [
+        onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = seeded_uniform("x", shape)
+    [expected] = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    operators = [calibrate.Conv, calibrate.MaxPool, calibrate.AveragePool]
+    [found] = onnx.reference.ReferenceEvaluator(calibrate.in_float64(model), new_ops=operators).run(
+        None, {"x": x.astype(np.float64)})
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("axis", range(4))

@@ -118,7 +118,7 @@ def test_a_graph_that_was_broken_before_is_one_sentence(tmp_path):
     assert "\n" not in str(told.value)
 
 
-SIZES, KERNELS, STRIDES, DILATIONS = (1, 2, 3, 7, 12, 13), (1, 2, 5), (1, 2, 3), (1, 2)
+SIZES, KERNELS, STRIDES, DILATIONS = (1, 2, 3, 7, 12, 13), (1, 2, 5), (1, 2, 3, 4), (1, 2)
 TENSORFLOW = f"""
 import sys
 import numpy as np, tensorflow as tf
@@ -155,7 +155,7 @@ def test_same_padding_is_tensorflows_at_every_size(tensorflow, tmp_path, op, str
                          strides=[stride], **how)
         weights = {"w": seeded_uniform("w", (4, 3, width))} if op == "Conv" else {}
         found = optimized(model_of([node], weights, ["batch", 3, "time"]), tmp_path)
-        left = stride > 1 and width > 1 and (dilation == 1 if op == "Conv" else width >= stride)
+        left = 1 < stride <= width and dilation == 1
         assert ("auto_pad" in str(found.graph.node)) == left
         for size in SIZES:
             expected, x = tensorflow[f"{op} {size} {width} {stride} {dilation}"], seeded_uniform("x", (2, 3, size))
@@ -229,3 +229,24 @@ def test_what_changes_from_turn_to_turn_stays_in_the_loop(tmp_path):
     assert len(kept.input) == 5
     assert np.abs(answers(found, x) - answers(model, x)).max() < 1e-6
     assert np.abs(answers(model, x) - answers(loop(("w_in", "v_in")), x)).max() > 1e-2
+
+
+def test_bodies_are_rewritten_too(tmp_path):
+    """A dense layer and a convolution in a loop, and a dense layer outside of it."""
+    ports = [make_tensor_value_info(name, TensorProto.INT64 if name == "turn" else TensorProto.BOOL, [])
+             for name in ("turn", "going", "going_out")]
+    wide = [make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 5]) for name in ("h", "h_out")]
+    body = make_graph(
+        [make_node("Gemm", ["h", "w", "b"], ["d"], transB=1), make_node("Unsqueeze", ["d", "one"], ["u"]),
+         make_node("Conv", ["u", "filter"], ["c"], auto_pad="SAME_UPPER", kernel_shape=[3]),
+         make_node("Squeeze", ["c", "one"], ["h_out"]), make_node("Identity", ["going"], ["going_out"])],
+        "body", [*ports[:2], wide[0]], [ports[2], wide[1]])
+    model = model_of(
+        [make_node("Loop", ["turns", "go", "x"], ["last"], "loop", body=body), make_node("Gemm", ["last", "w"], ["y"])],
+        {"w": seeded_uniform("w", (5, 5)), "b": seeded_uniform("b", (5,)), "filter": seeded_uniform("f", (1, 1, 3)),
+         "one": np.array([1]), "turns": np.array(3), "go": np.array(True)}, ["rows", 5])
+    x = seeded_uniform("x", (4, 5))
+    found = optimized(model, tmp_path)
+    ops = [node.op_type for graph in (found.graph, *graphs.inner_graphs(found.graph)) for node in graph.node]
+    assert "Gemm" not in ops and ops.count("MatMul") == 2 and b"auto_pad" not in found.SerializeToString()
+    np.testing.assert_allclose(answers(found, x), answers(model, x), rtol=1e-5, atol=1e-6)
