@@ -32,7 +32,7 @@ class Conv(OpRun):
         pads = pads or [0] * 2 * rank
         sides = [side for axis in reversed(range(rank)) for side in (pads[axis], pads[axis + rank])]
         x, w, b = (None if array is None else torch.from_numpy(np.array(array)) for array in (x, w, b))
-        convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d)[rank - 1]
+        convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[rank - 1]
         result = convolve(torch.nn.functional.pad(x, sides), w, b, tuple(strides or [1] * rank), 0,
                           tuple(dilations or [1] * rank), group or 1)
         return (result.numpy(),)
@@ -55,7 +55,8 @@ def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
 
     operators: those of the model's own, for the evaluator.
     Each is the range seen, cut to the fraction that loses least squared error over 255
-    levels, and put on a grid of GRID_BITS significant bits. Zero always lies inside.
+    levels, and put on a grid of GRID_BITS significant bits. Zero always lies inside. What masks of -inf go into has
+    no end.
     """
     evaluator = ReferenceEvaluator(in_float64(model), new_ops=[Conv, *operators])
     names = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
@@ -108,7 +109,7 @@ def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def best_cut(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """The range low..high, cut so that rounding to 255 levels and clipping lose least together."""
-    if low == high:
+    if low == high or not np.isfinite([low, high]).all():
         return low, high
 
     def squared_error(cut: float) -> float:
