@@ -85,6 +85,22 @@ class FlaxGru(torch.nn.Module):
         return torch.gru(x, state, [*weights, *biases], True, 1, 0.0, False, False, True)[0]
 
 
+class FlaxRenamed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = torch.nn.ModuleDict({
+            f"gate_{name}": torch.nn.Linear(8 if name[0] == "i" else 24, 24, bias=name not in ("hr", "hz"))
+            for name in ("ir", "iz", "in", "hr", "hz", "hn")})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cell = self.cell
+        weights = [torch.cat([cell[f"gate_{kind}{gate}"].weight for gate in "rzn"]) for kind in "ih"]
+        none = torch.zeros(48)
+        biases = [torch.cat([cell[f"gate_i{gate}"].bias for gate in "rzn"]), torch.cat([none, cell["gate_hn"].bias])]
+        state = x.new_zeros(1, x.shape[0], 24)
+        return torch.gru(x, state, [*weights, *biases], True, 1, 0.0, False, False, True)[0]
+
+
 class FlaxDropout(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
