@@ -16,7 +16,8 @@ class FlaxNormed(torch.nn.Module):
 class FlaxConvolutions(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.Conv_0, self.BatchNorm_0 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False), torch.nn.BatchNorm2d(16)
+        self.Conv_0 = torch.nn.Conv2d(3, 16, (3, 5), padding=(1, 2), bias=False)
+        self.BatchNorm_0 = torch.nn.BatchNorm2d(16)
         self.Conv_1 = torch.nn.Conv2d(16, 24, 3, stride=2, padding=1, groups=2)
         self.Dense_0 = torch.nn.Linear(24, 5)
 
