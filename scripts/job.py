@@ -9,6 +9,7 @@ at a time. A mistake of the user's becomes one sentence and exit status 2.
 import errno
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
@@ -77,10 +78,16 @@ def run(stage: Callable[[Job], None]) -> None:
     try:
         stage(job)
     except Refusal as refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(REFUSED)
+        refuse(str(refusal))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print("the disk is full: free some space and run make again", file=sys.stderr)
-        sys.exit(REFUSED)
+        refuse("the disk is full: free some space and run make again")
+
+
+def refuse(said: str) -> None:
+    """End with a sentence, the last: frameworks would warn of this and that as the interpreter ends."""
+    print(said, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(REFUSED)

@@ -165,7 +165,8 @@ def read_from_outside(graph: onnx.GraphProto) -> None:
             graphs.rename(body, {own: outer})
             del node.input[2 + number], body.input[2 + number], body.output[1 + number]
             result = node.output.pop(number)
-            graphs.rename(graph, {result: outer})
+            if result:
+                graphs.rename(graph, {result: outer})
             if result in [port.name for port in graph.output]:
                 graph.node.append(make_node("Identity", [outer], [result]))
 

@@ -18,14 +18,13 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from scripts import detour, session
 from scripts.freeze import function_graph
-from scripts.inspection.graph import flat, holds, named_functions
+from scripts.inspection.graph import OUTSIDE, flat, holds, named_functions
 from scripts.inspection.report import model_parsed, read, refusal, shape_text
 from scripts.job import REFUSED, Refusal, progress
 from scripts.trace import Question
 
 SIGNATURE = "serving_default"  # which is taken where there are several and none is named
 AXES = ("batch", "length", "axis_{}")  # dynamic ones by their number: no signature says which are of one size
-OUTSIDE = re.compile("PyFunc|ReadFile|WriteFile|MatchingFiles|Dataset|Reader|Rpc")  # in no model's graph
 SAVING = re.compile("Save|Restore|Checkpoint")  # in every SavedModel's, but not where it computes
 RESOURCES = {"VarHandleOp", "TensorArrayV3"}  # what may be read of more than once: variables, and a loop's own arrays
 PASSING = {"Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Pack", "ConcatV2"}
@@ -100,8 +99,6 @@ def describe(folder: Path, signature: str = "") -> Dict[str, Any]:
     if not model_parsed(model, read(folder / "saved_model.pb", EXPECTED)) or not model.meta_graphs:
         raise refusal(folder, EXPECTED, "no protobuf of one")
     meta = next((meta for meta in model.meta_graphs if "serve" in meta.meta_info_def.tags), model.meta_graphs[0])
-    name = chosen(folder, [one for one in sorted(meta.signature_def) if not one.startswith("__")], signature)
-    told = meta.signature_def[name]
     ops = {node.op for nodes in (meta.graph_def.node, *(f.node_def for f in meta.graph_def.library.function))
            for node in nodes}
     outputs = [info.name for one in meta.signature_def.values() for info in one.outputs.values()]
@@ -110,6 +107,8 @@ def describe(folder: Path, signature: str = "") -> Dict[str, Any]:
     if reaching:
         raise Refusal("{}: expected a graph that computes alone, found {}, which reaches out of it, to files or to "
                       "Python: cut that off, and save the rest".format(folder, ", ".join(reaching)))
+    name = chosen(folder, [one for one in sorted(meta.signature_def) if not one.startswith("__")], signature)
+    told = meta.signature_def[name]
     nodes = flat(meta.graph_def, [info.name for info in told.outputs.values()])[0].node
     refuse_tables(folder, nodes)
     return {

@@ -3,6 +3,7 @@
 Nothing is imported into TensorFlow, which would evaluate constants on the way, and could open files for that.
 """
 
+import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from tensorflow.core.framework.graph_pb2 import GraphDef
@@ -13,6 +14,7 @@ from tensorflow.python.framework import op_def_registry
 from scripts.job import Refusal
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+OUTSIDE = re.compile("PyFunc|ReadFile|WriteFile|MatchingFiles|Dataset|Reader|Rpc")  # in no model's graph
 CONTROL = {"Enter", "RefEnter", "Exit", "Switch", "RefSwitch", "Merge", "RefMerge", "NextIteration", "LoopCond"}
 MOST_NODES = 200_000
 MOST_DEPTH = 50  # of calls in calls
@@ -187,7 +189,8 @@ def folded(nodes: Iterable[NodeDef]) -> Set[str]:
     found: Set[str] = set()
     for node in nodes:
         definition = op_def_registry.get(node.op)
-        constant = definition and not definition.is_stateful and not named_functions(node) and node.op not in CONTROL
+        constant = (definition and not definition.is_stateful and not named_functions(node)
+                    and node.op not in CONTROL and not OUTSIDE.search(node.op))
         if constant and (node.op == "Const" or node.input) and all(
                 name.partition(":")[0] in found for name in node.input):
             found.add(node.name)
