@@ -111,7 +111,8 @@ def ranges(model: onnx.ModelProto, batches: Sequence[dict[str, np.ndarray]],
 
     operators: those of the model's own, for the evaluator.
     Each is the range seen, cut to the fraction that loses least squared error over 255
-    levels, and put on a grid of GRID_BITS significant bits. Zero always lies inside.
+    levels, and put on a grid of GRID_BITS significant bits. Zero always lies inside. What masks of -inf go into has
+    no end.
     """
     evaluator = ReferenceEvaluator(in_float64(model), new_ops=[Conv, MaxPool, AveragePool, *operators])
     names = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
@@ -164,7 +165,7 @@ def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def best_cut(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """The range low..high, cut so that rounding to 255 levels and clipping lose least together."""
-    if low == high:
+    if low == high or not np.isfinite([low, high]).all():
         return low, high
 
     def squared_error(cut: float) -> float:

@@ -17,9 +17,9 @@ TRAINING = ("step", "opt_state", "optimizer", "tx")  # of a saved TrainState, be
 def collections(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """The arrays by collection, "params" and whatever else belongs to the network, such as "batch_stats".
 
-    float32 by names such as Dense_0/kernel, read without Flax; bfloat16 is widened, exactly. What a training's state
-    holds besides, of its optimizer, isn't read. Raises Refusal on a file that holds anything else, or numbers that
-    aren't finite.
+    float32 by names such as Dense_0/kernel, read without Flax; bfloat16 is widened, exactly, and counts stay whole
+    numbers. What a training's state holds besides, of its optimizer, isn't read. Raises Refusal on a file that holds
+    anything else, or numbers that aren't finite.
     """
     if path.is_dir():
         found = {"params": list(t5x.leaves(source.t5x_folder(path)).values())}
@@ -32,8 +32,14 @@ def collections(path: Path) -> dict[str, dict[str, np.ndarray]]:
             found = {name: list(t5x.walk(path.parent, one)) for name, one in kept.items()}
         except Exception as error:  # msgpack raises whatever a damaged file leads it into
             raise Refusal(f"{path}: expected parameters as flax.serialization.to_bytes writes them, found a file that "
-                          f"can't be read ({type(error).__name__}): save them again") from error
-    return {name: {leaf.name: t5x.load(leaf).astype(np.float32) for leaf in leaves} for name, leaves in found.items()}
+                          f"can't be read ({type(error).__name__}: {str(error)[:100]}): save them again") from error
+    return {name: {leaf.name: numbers(leaf) for leaf in leaves} for name, leaves in found.items()}
+
+
+def numbers(leaf: t5x.Leaf) -> np.ndarray:
+    """A leaf's array: counts and the like as they are, all others in float32. Raises Refusal on NaN or infinity."""
+    whole = leaf.inline is not None and leaf.inline.dtype.kind in "iub"
+    return leaf.inline if whole else t5x.load(leaf).astype(np.float32)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:

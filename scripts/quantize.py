@@ -224,12 +224,15 @@ def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> Non
     operators = [calibrate.operator(op, how, kernel)
                  for op, (how, kernel) in kernels.of(task.model, task.recipe).items()]
     ranges = calibrate.ranges(model, batches, job.progress, operators)
+    endless = {name for name, bounds in ranges.items() if not np.isfinite(bounds).all()}  # by masks of -inf
+    ranges = {name: bounds for name, bounds in ranges.items() if name not in endless}
+    masked = {node.name for node in model.graph.node if endless & {*node.input, *node.output}}
     cache = target.with_suffix(".ranges.json")
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, {
         name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}), cache)
     quantize_static(
         model, target, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
-        nodes_to_exclude=sorted(last_nodes(model.graph)), calibration_cache_path=cache)
+        nodes_to_exclude=sorted(last_nodes(model.graph) | masked), calibration_cache_path=cache)
     cache.unlink()
     quantized = onnx.load(target)
     graphs.strip(quantized)

@@ -43,7 +43,7 @@ class FlaxNormed(nn.Module):
 class FlaxConvolutions(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 3), padding=1, use_bias=False)(x)))
+        x = nn.relu(nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 5), padding="SAME", use_bias=False)(x)))
         x = nn.avg_pool(x, (2, 2), (2, 2))
         x = nn.relu(nn.Conv(24, (3, 3), strides=2, padding=1, feature_group_count=2)(x))
         return nn.Dense(5)(x.mean((1, 2)))
@@ -68,8 +68,8 @@ class FlaxEmbedding(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         table = nn.Embed(31, 24)
         y = table(x)
-        y = y + nn.Dense(24)(nn.gelu(nn.Dense(48)(nn.LayerNorm()(y)), approximate=False))
-        return table.attend(y)
+        wide = nn.gelu(nn.Dense(48)(nn.LayerNorm()(y)), approximate=False)
+        return table.attend(y + nn.Dense(24)(wide))
 
 
 @network("attention with a causal mask, its projections as dense layers", {"x": real("batch", "length", 16)},
@@ -83,8 +83,19 @@ class FlaxAttention(nn.Module):
         return nn.Dense(6, name="out")(x + nn.softmax(scores) @ value)
 
 
-@network("a GRU over time", {"x": real("batch", "length", 8)}, {"y": real("batch", "length", 24)})
+@network("a GRU over time, its twin's parts named as Flax has them, one of them `in`",
+         {"x": real("batch", "length", 8)}, {"y": real("batch", "length", 24)}, then="flax_renamed",
+         did="`load` gave them names that aren't Python's words")
 class FlaxGru(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.RNN(nn.GRUCell(24, name="cell"))(x)
+
+
+@network("the same, its parts named otherwise", {"x": real("batch", "length", 8)},
+         {"y": real("batch", "length", 24)}, edits=[
+             ("network.py", '*scope, leaf = name', '*scope, leaf = name.replace("cell/", "cell/gate_")')])
+class FlaxRenamed(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         return nn.RNN(nn.GRUCell(24, name="cell"))(x)

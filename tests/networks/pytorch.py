@@ -244,8 +244,7 @@ class TorchWhere(torch.nn.Module):
         return torch.where(y.mean() > 0, y, -y)
 
 
-@network("a dictionary as what it returns", {"x": real("batch", 8)}, {"logits": real("batch", 6)}, then="torch_tuple",
-         did="it returned a tuple, in the recipe's order")
+@network("a dictionary as what it returns", {"x": real("batch", 8)}, {"logits": real("batch", 6)})
 class TorchDictionary(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -255,7 +254,7 @@ class TorchDictionary(torch.nn.Module):
         return {"logits": self.layer(x)}
 
 
-@network("the same as a tuple", {"x": real("batch", 8)}, {"logits": real("batch", 6)})
+@network("a tuple of one as what it returns", {"x": real("batch", 8)}, {"logits": real("batch", 6)})
 class TorchTuple(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,8 @@ class FlaxNormed(torch.nn.Module):
 class FlaxConvolutions(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.Conv_0, self.BatchNorm_0 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False), torch.nn.BatchNorm2d(16)
+        self.Conv_0 = torch.nn.Conv2d(3, 16, (3, 5), padding=(1, 2), bias=False)
+        self.BatchNorm_0 = torch.nn.BatchNorm2d(16)
         self.Conv_1 = torch.nn.Conv2d(16, 24, 3, stride=2, padding=1, groups=2)
         self.Dense_0 = torch.nn.Linear(24, 5)
 
@@ -81,6 +82,22 @@ class FlaxGru(torch.nn.Module):
         weights = [torch.cat([cell[kind + gate].weight for gate in "rzn"]) for kind in "ih"]
         none = torch.zeros(48)
         biases = [torch.cat([cell["i" + gate].bias for gate in "rzn"]), torch.cat([none, cell["hn"].bias])]
+        state = x.new_zeros(1, x.shape[0], 24)
+        return torch.gru(x, state, [*weights, *biases], True, 1, 0.0, False, False, True)[0]
+
+
+class FlaxRenamed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = torch.nn.ModuleDict({
+            f"gate_{name}": torch.nn.Linear(8 if name[0] == "i" else 24, 24, bias=name not in ("hr", "hz"))
+            for name in ("ir", "iz", "in", "hr", "hz", "hn")})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cell = self.cell
+        weights = [torch.cat([cell[f"gate_{kind}{gate}"].weight for gate in "rzn"]) for kind in "ih"]
+        none = torch.zeros(48)
+        biases = [torch.cat([cell[f"gate_i{gate}"].bias for gate in "rzn"]), torch.cat([none, cell["gate_hn"].bias])]
         state = x.new_zeros(1, x.shape[0], 24)
         return torch.gru(x, state, [*weights, *biases], True, 1, 0.0, False, False, True)[0]
 

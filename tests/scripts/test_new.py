@@ -9,11 +9,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from models.mt3 import seeded
 from scripts import card, flax_params, job, new, recipe, verify
 from scripts.job import Refusal
 from tests.conftest import ROOT, copy_tree, exact_session, made, run
@@ -401,6 +403,23 @@ def test_a_t5x_checkpoint_is_taken_whole(tree, tiny):
     assert 'checkpoint = "t5x"' in (tree / "models/writer/recipe.toml").read_text()
     assert "models/writer/ask.py: expected the network" in refused(tree, "writer")
     shutil.rmtree(tree / "models/writer")
+
+
+def test_counts_of_a_flax_network_stay_whole_numbers(tmp_path):
+    tree = {"params": {"kernel": seeded.packed(1, np.ones((2, 3), np.float32))},
+            "seen": {"count": seeded.packed(1, np.array(7, np.int32))}}
+    (tmp_path / "m.msgpack").write_bytes(msgpack.packb(tree))
+    told = flax_params.arrays(tmp_path / "m.msgpack")
+    assert (told["seen/count"], told["seen/count"].dtype, told["kernel"].dtype) == (7, np.int32, np.float32)
+
+
+def test_a_port_that_goes_in_and_out_under_one_name_is_refused(tmp_path, monkeypatch):
+    port = {"name": "state", "dtype": "float32", "shape": [3]}
+    monkeypatch.setitem(new.READERS, "legacy", lambda path: new.Given(
+        {"inputs": [port], "outputs": [{**port, "name": "y"}, port]}, path, []))
+    with pytest.raises(Refusal, match="expected ports of different names, found state going in and out: save it with"):
+        new.new("mine", tmp_path, "legacy")
+    assert not (ROOT / "models/mine").exists()
 
 
 class Bomb:
