@@ -1,5 +1,6 @@
 """What several stages do to ONNX graphs."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx.inliner
 import onnx_ir as ir
 import onnxscript.optimizer
 from onnxscript import GraphBuilder, OpBuilder, rewriter
+from onnxscript.rewriter import _pattern_ir
 from onnxscript.rewriter.rules.common import slice_split_rule
 
 from scripts.job import Refusal
@@ -18,10 +20,6 @@ from scripts.job import Refusal
 DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
 BESIDE = ".weights"  # of a file beside a graph, for weights that several graphs share or that are too large for one
 LEAST_BESIDE, ALIGNMENT = 1024, 4096  # bytes: of an array that goes there, and of what memory is mapped by
-
-# Of halves by slices this rule makes a Split as opset 18 has it, behind nodes that read them.
-rewriter._DEFAULT_REWRITE_RULES = tuple(
-    rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_split_rule)
 
 
 def build(described: dict[str, Any], opset: int, fill: Callable[..., Sequence[ir.Value]]) -> onnx.ModelProto:
@@ -172,7 +170,24 @@ def inline_steps(loop: onnx.ModelProto, steps: dict[str, onnx.ModelProto]) -> on
 
 def shrunk(model: onnx.ModelProto, inline: bool = True) -> onnx.ModelProto:
     """What onnxscript's optimizer makes of a model: constants folded, dead nodes dropped, functions in their places."""
+    mend_rules()
     return onnxscript.optimizer.optimize(model, inline=inline)
+
+
+@functools.cache
+def mend_rules() -> None:
+    """Have onnxscript's optimizer, which torch.onnx.export calls too, change nothing that a graph computes.
+
+    Its rules take a number that is nearly 0 or 1 for it, and would leave an epsilon of 1e-10 out. Of halves by slices
+    one of them makes a Split as opset 18 has it, behind nodes that read them.
+    """
+    rewriter._DEFAULT_REWRITE_RULES = tuple(
+        rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule is not slice_split_rule)
+    for rule in rewriter._DEFAULT_REWRITE_RULES:
+        for node in rule._target_pattern:
+            for value in node.inputs:
+                if isinstance(value, _pattern_ir.Constant):
+                    value._rel_tol = value._abs_tol = 0
 
 
 def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

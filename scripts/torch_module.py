@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from scripts import graphs
 from scripts.arrays import listed
 from scripts.inspection.pth import pth
 from scripts.job import ROOT, Refusal, progress
@@ -246,6 +247,7 @@ def export(module: torch.nn.Module, component: str, recipe: Mapping[str, Any], f
             for port in described["inputs"]]
     require_steady(module, described, feed)
     progress("exporting the module")
+    graphs.mend_rules()
     with kept(module):
         forward = module.forward
 
