@@ -339,9 +339,9 @@ def test_integers_reach_the_last_row_of_their_table_or_the_end_of_their_dtype(tr
     assert '    "alpha": 11,\n' in (tree / "models/tones/inputs.py").read_text()
     assert '    "picture": 255,\n' in (tree / "models/blurred/inputs.py").read_text()
     message = refused(tree, "export", "MODELS=blurred")
-    assert "found 'small' of the model's inputs.py, picture 1×2×3, which it refuses (" in message
+    assert "found 'small' of the model's inputs.py, picture 2×3×3, which it refuses (" in message
     assert "enlarge its sizes there" in message
-    replaced(tree / "models/blurred/inputs.py", "batch=1, length=2", "batch=1, length=9")
+    replaced(tree / "models/blurred/inputs.py", "batch=2, length=3", "batch=2, length=9")
     made("export", "MODELS=blurred", cwd=tree)
     shutil.rmtree(tree / "models/blurred")
 
