@@ -10,7 +10,7 @@ Weights that lie beside a graph lie beside what is made of it.
 
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ LEAST_ROWS = 18  # of a matrix that its last block, filled up, doesn't make larg
 MUCH = 0.25  # of the bytes of an artifact's weights
 LARGE = 1024  # numbers from which on halving what is no weight is worth it
 WEIGHTED = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Gather"}  # ops that add up many products
+NORMS = {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"}
 RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHTS_AT = {"MatMul": (1,), "Conv": (1,), **dict.fromkeys(RECURRENT, (1, 2))}  # inputs that may be stored in 8 bits
 # Nodes that neither carry weights nor mix positions: behind the last weighted node they only shape its result.
@@ -112,12 +113,14 @@ def dynamic_columns(task: job.Job, component: str, source: Path, target: Path) -
     """Multiply in 8 bits: weights signed with a scale a column, the other factor unsigned, rounded as it comes.
 
     In operators of ONNX itself. What several products have in common is rounded once. What else reads such weights
-    gets them widened, bodies of loops, too: in these ONNX Runtime can't be asked for sums that don't saturate.
+    gets them widened, and so do bodies of loops and several products with one weight: ONNX Runtime can't be asked for
+    sums that don't saturate in those, and fails on these when it is asked.
     """
     model = graphs.load(source)
     weights = found(model, ("MatMul", *RECURRENT))
     names, rounded, nodes = to_bytes(model, weights), set(), []
-    matrices = {name for name in names if weights[name] == "MatMul"}
+    products = Counter(node.input[1] for node in model.graph.node if node.op_type == "MatMul")
+    matrices = {name for name in names if weights[name] == "MatMul" and products[name] == 1}
     for node in model.graph.node:
         if node.op_type != "MatMul" or node.input[1] not in matrices:
             nodes.append(node)
@@ -217,9 +220,14 @@ def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> Non
     """8-bit weights per channel (signed), 8-bit activations (unsigned), ranges from the model's own inputs.
 
     Unsigned by signed is the pair that CPUs multiply fastest. The last weighted node and
-    what follows it stay in float: they set the resolution of the result.
+    what follows it stay in float: they set the resolution of the result. So do norms, whose few weights need it, and
+    what shares its weights with others, on which ONNX Runtime fails when it is asked for exact sums.
     """
     model = onnx.load(source)
+    read = readers(model)
+    kept = {node.name for node in model.graph.node
+            if node.op_type in NORMS or (node.op_type in WEIGHTED and len(read[node.input[1]]) > 1
+                                         and node.input[1] in {tensor.name for tensor in model.graph.initializer})}
     batches = list(task.module("inputs").calibration(component))
     operators = [calibrate.operator(op, how, kernel)
                  for op, (how, kernel) in kernels.of(task.model, task.recipe).items()]
@@ -232,7 +240,7 @@ def static_qdq(task: job.Job, component: str, source: Path, target: Path) -> Non
         name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}), cache)
     quantize_static(
         model, target, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
-        nodes_to_exclude=sorted(last_nodes(model.graph) | masked), calibration_cache_path=cache)
+        nodes_to_exclude=sorted(last_nodes(model.graph) | masked | kept), calibration_cache_path=cache)
     cache.unlink()
     quantized = onnx.load(target)
     graphs.strip(quantized)

@@ -1,5 +1,7 @@
 """What the methods do to weights, whoever reads them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -155,6 +157,43 @@ def test_a_matrix_that_is_looked_up_too_is_stored_once_and_widened_for_that(tmp_
     assert stored(small, "codebook") == [onnx.TensorProto.INT8]
     assert snr(tmp_path, seeded_uniform("x", (9, 24)) * 4) > 35
     assert [node.op_type for node in small.graph.node].count("MatMulInteger") == (method is quantize.dynamic_columns)
+
+
+def twice() -> onnx.ModelProto:
+    """tanh(x · w) · w: one matrix, read by two products, as steps of a cell that are written out are."""
+    return make_model(make_graph(
+        [make_node("MatMul", ["x", "w"], ["p"]), make_node("Tanh", ["p"], ["h"]),
+         make_node("MatMul", ["h", "w"], ["y"])],
+        "g", [floats("x", "rows", 48)], [floats("y", "rows", 48)],
+        [onnx.numpy_helper.from_array(seeded_uniform("w", (48, 48)) / 6, "w")]),
+        opset_imports=[make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_matrix_of_several_products_is_stored_once_and_widened_for_exact_sums(tmp_path):
+    """ONNX Runtime's rewriting for these fails on products that share one."""
+    small = quantized(quantize.dynamic_columns, twice(), tmp_path)
+    assert stored(small, "w") == [onnx.TensorProto.INT8]
+    assert "MatMulInteger" not in [node.op_type for node in small.graph.node]
+    assert snr(tmp_path, seeded_uniform("x", (9, 48)) * 4) > 35
+
+
+def test_norms_and_shared_filters_stay_in_float32_where_activations_are_in_8_bits(tmp_path, monkeypatch):
+    told = make_model(make_graph(
+        [make_node("Conv", ["x", "one"], ["a"], "first", pads=[1, 1]),
+         make_node("Conv", ["a", "w"], ["b"], "again", pads=[1, 1]),
+         make_node("InstanceNormalization", ["b", "scale", "bias"], ["c"], "norm"),
+         make_node("Conv", ["c", "w"], ["d"], "last", pads=[1, 1]), make_node("Conv", ["d", "two"], ["y"], "end")],
+        "g", [floats("x", "batch", 8, "time")], [floats("y", "batch", 8, "time")],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (
+            *((name, seeded_uniform(name, (8, 8, 3)) / 3) for name in ("one", "w")),
+            ("two", seeded_uniform("two", (8, 8, 1))), ("scale", np.ones(8, np.float32)),
+            ("bias", np.zeros(8, np.float32)))]), opset_imports=[make_opsetid("", 17)], ir_version=8)
+    batches = [{"x": seeded_uniform(f"x {number}", (2, 8, 30))} for number in range(3)]
+    monkeypatch.setattr(Job, "module", lambda *_: SimpleNamespace(calibration=lambda _: batches))
+    small = quantized(quantize.static_qdq, told, tmp_path)
+    wide = {node.name for node in small.graph.node if {*node.input} & {"one", "w", "scale", "two"}}
+    assert wide == {"again", "norm", "last", "end"}
+    assert snr(tmp_path, batches[0]["x"]) > 25
 
 
 def turning() -> onnx.ModelProto:
