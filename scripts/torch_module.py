@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import keyword
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -268,7 +269,12 @@ def export(module: torch.nn.Module, component: str, recipe: Mapping[str, Any], f
 
 
 def require_steady(module: torch.nn.Module, described: Mapping[str, Any], feed: Arrays) -> None:
-    """Raises Refusal on a module that is in the mode for training, or answers one question differently each time."""
+    """Raises Refusal on a module that is in the mode for training, or answers one question differently each time, and
+    on names that torch.export can't write code with.
+    """
+    if words := [name for name, _ in module.named_modules() if any(map(keyword.iskeyword, name.split(".")))]:
+        raise Refusal(f"network.py: expected parts whose names aren't Python's own words, found {listed(words)}: name "
+                      "them otherwise, and have load give their arrays that name")
     if training := [name or "all of it" for name, part in module.named_modules() if part.training]:
         raise Refusal(f"network.py: expected a module in the mode in which it is used, found {listed(training)} in "
                       "that for training: end load with return module.eval()")

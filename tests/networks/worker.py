@@ -12,13 +12,14 @@ import runpy
 import sys
 import traceback
 from typing import List, Tuple
+from unittest import mock
 
 
 def run(module: str, words: List[str], told: str) -> Tuple[int, str, str]:
     """Run a module as a command, and return its exit status and what it printed."""
     sys.argv, sys.stdin = ["-m", *words], io.StringIO(told)
     status, said, errors = 0, io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors), mock.patch("os._exit", sys.exit):
         try:
             runpy.run_module(module, run_name="__main__")
         except SystemExit as ended:
