@@ -102,9 +102,7 @@ class Voice(nn.Module):
         weights = (q @ k.transpose(1, 2) / 5 + self.mask[:length, :length]).softmax(-1)
         return {"more": weights, "y": self.said((weights @ v).transpose(1, 2))}
 """
-VOICE_INPUTS = """
-import numpy as np
-from scripts.seeded import seeded_uniform
+VOICE_INPUTS = """from scripts.seeded import seeded_uniform
 
 
 def feed(name, batch, length):
@@ -182,9 +180,10 @@ class Twin(torch.nn.Module):
 
 def made_for_voice(folder: Path) -> None:
     """Put VOICE into the files that make new wrote, its weight norm of the new kind."""
-    replaced(folder / "network.py", r"from scripts\.job import Refusal\n", "from torch import nn\n")
+    replaced(folder / "network.py", r"from scripts\.job import Refusal\n", "")
+    replaced(folder / "network.py", r"(?<=import torch\n)", "from torch import nn\n")
     replaced(folder / "network.py", r"(?<=recipe\.toml.\"\"\"\n).*?(?=\n\ndef load)",
-             f"    return Voice(nn.utils.parametrizations.weight_norm)\n\n{VOICE}")
+             f"    return Voice(nn.utils.parametrizations.weight_norm)\n\n{VOICE.rstrip()}\n")
     replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 16, "length"]', 1)
     replaced(folder / "recipe.toml", r'\["batch", 1\]', '["batch", 8, "samples"]', 1)
     (folder / "inputs.py").write_text(VOICE_INPUTS)
@@ -202,7 +201,7 @@ def refused(tree: Path, *words: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("model", ["tones", "dense", "chain", "voice"])
+@pytest.mark.parametrize("model", ["tones", "dense", "chain"])
 def test_a_simple_model_converts_as_it_is(tree, model):
     artifacts = json.loads((tree / f"build/bundled/{model}/verify/report.json").read_text())["artifacts"]
     assert [one["variant"] for one in artifacts] == ["fp32", "fp16", "int8"]
@@ -220,7 +219,7 @@ def test_the_statistics_of_a_flax_network_are_of_it_too(tree):
 
 def test_a_network_of_convolutions_with_a_mask_answers_as_it_did(tree):
     """Its file has the names of an old weight norm, and is another module's than the one that is exported."""
-    x = np.random.default_rng(0).normal(size=(2, 16, 20)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 16, 20)).astype(np.float32)
     with torch.inference_mode():
         expected = voice()(torch.from_numpy(x))["y"].numpy()
     for variant, least in (("fp32", 100), ("fp16", 50), ("int8", 25)):
@@ -553,7 +552,7 @@ orbax.checkpoint.PyTreeCheckpointer().save(sys.argv[1], told)
 def test_the_way_from_orbax_is_one(tmp_path):
     """The lines of docs/your-own-model.md write what make new takes."""
     text = (ROOT / "docs/your-own-model.md").read_text()
-    [lines] = re.findall(r"scripts/in jax python -c '\n(.*?)' \"\$PWD/orbax\" mine\.msgpack", text, re.DOTALL)
+    [lines] = re.findall(r"```python\n(import sys, .*?)```", text, re.DOTALL)
     done = run("scripts/in", "jax", "python", "-c", ORBAX + lines, tmp_path / "orbax", tmp_path / "mine.msgpack")
     assert done.returncode == 0, done.stderr
     assert {name: array.shape for name, array in flax_params.arrays(tmp_path / "mine.msgpack").items()} == {
