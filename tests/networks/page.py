@@ -24,7 +24,8 @@ new` makes a folder of its weights, into which goes what its user has to put the
 out); `make` casts it; then fp32, fp16 and int8 are asked what the build knows nothing of, exact zeros among it, at two
 sizes of each open axis, and so is the framework. The figures are signal to error in dB, the least of all outputs: each
 20 are a digit, {most} or more are float32's own rounding. What isn't converted is refused in the sentence that stands
-here, and what it says to do was done: the network that is named then is the same one after it.
+here, and what it says to do was done: the network that is named then is the same one after it. What is bold, or has no
+such network, is a fault that is known and not mended yet.
 """
 CONVERTED = "| network | what it has | fp32 | fp16 | int8 |\n|---|---|---:|---:|---:|\n"
 REFUSED = "| network | what it has | refused by | in these words | then |\n|---|---|---|---|---|\n"

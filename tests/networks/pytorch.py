@@ -179,6 +179,16 @@ class TorchLogarithm(torch.nn.Module):
         return self.last(torch.log(x * x + self.epsilon))
 
 
+@network("the same with the epsilon in the code, smaller", {"x": real("batch", 16)}, {"y": real("batch", 6)})
+class TorchEpsilon(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(16, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.log(x * x + 1e-10))
+
+
 @network("two inputs with axes of their own, and whole numbers",
          {"x": real("batch", "rows", 8), "z": real("columns", 8)},
          {"scores": real("batch", "rows", "columns"), "best": whole(1, "batch", "rows")}, sizes={"columns": (4, 7)})

@@ -122,7 +122,7 @@ def test_figures_of_another_processor_are_no_other_outcome():
 @pytest.mark.parametrize(("words", "told", "status", "said"), [
     (["tokenize"], "7", 0, "1,0-1,1:            NUMBER         '7'"),
     (["tokenize"], "(", 1, "EOF in multi-line statement"),
-    (["timeit", "-n1", "-r1", "import os; os._exit(3)"], "", 3, ""),
+    (["timeit", "-n1", "-r1", "import os; os.kill(os.getpid(), 9)"], "", -9, ""),
 ])
 def test_a_command_of_a_process_ends_as_one_of_its_own(monkeypatch, words, told, status, said):
     """Twice, as it is replaced where it ended with the command."""
