@@ -13,14 +13,8 @@ from tests.networks import cases, cast, page, processes
 NAMES = [name for framework in cast.FRAMEWORKS for name in cases.names(framework)]
 # Of every outcome one, and what takes little time.
 QUICK = ["tf_dense", "tf_strided_same", "tf_loop", "tf_foreign", "tf_rewritten", "tf_text", "tf_words", "tf_python",
-         "tf_xlogy", "torch_chain", "torch_branch", "torch_where", "torch_logarithm", "flax_normed"]
+         "tf_xlogy", "tf_spectrum", "torch_chain", "torch_branch", "torch_where", "torch_logarithm", "flax_normed"]
 REST = "ON RECORD in docs/supported.md: the other small networks; FULL=1 casts them, too"
-SATURATES = "ONNX Runtime refuses 8-bit weights that several nodes read, where its exact products are asked for"
-UNMENDED = {
-    "tf_spectrum": "onnxscript's optimizer takes a sum with 1e-10 for one with 0: silence comes out as infinity",
-    "torch_norms": SATURATES, "torch_loop": SATURATES,
-    "flax_dropout": "Flax's own word for a missing random key isn't made a sentence of",
-}
 Found = dict[str, dict[str, Any]]
 
 
@@ -51,8 +45,7 @@ def test_the_page_has_every_network_once(told):
     assert set(told) == set(NAMES) and all(line.count("\n") == 1 for line in told.values())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xfail(reason=UNMENDED[name]))
-                                  if name in UNMENDED else name for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_converts_to_its_frameworks_numbers_or_what_is_said_to_do_works(name, found):
     if name not in found:
         pytest.skip(REST)
