@@ -353,11 +353,12 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
     unrecorded = [one.model for one in builds
                   if one.judged and one.weights in ("released", "bundled")
                   and not checksums.recorded(one.weights, one.model)]
-    guessed = []
+    guessed, larger = [], []
     for one in builds:
         recorded = checksums.recorded(one.weights, one.model)
         report = json.loads((ROOT / one.folder / "verify" / "report.json").read_text())
         guessed += [one.model] * report.get("guessed", False)
+        larger += grown(report["artifacts"]) if one.weights != "tiny" else []
         for artifact in report["artifacts"]:
             paths = [one.folder / "compose" / name for name in (artifact["file"], *artifact["beside"])]
             found, expected = [hashes(ROOT / path) for path in paths], [recorded.get(str(path)) for path in paths]
@@ -370,6 +371,8 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
             rows.append((f"{one.model}-{artifact['component']}", variant, f"{artifact['bytes']:,}",
                          measured, "passed", verdict if one.judged else found[0][:12] + "…"))
     command.table(rows, numbers={2})
+    if larger:
+        print(f"larger than fp32, whose weights are few: {', '.join(larger)}")
     for model in guessed:
         print(f"{model} is a guess of make new's: docs/your-own-model.md says how its owner's numbers judge it")
     if unrecorded:
@@ -379,6 +382,12 @@ def table(builds: list[Build], hashes: manifest.Hashes) -> int:
         print("error: these bytes are not the recorded ones: if the change was intended, run make checksums",
               file=sys.stderr)
     return 0 if matched else 1
+
+
+def grown(artifacts: list[dict]) -> list[str]:
+    """The files of those that are larger than fp32 of their component."""
+    wide = {one["component"]: one["bytes"] for one in artifacts if one["variant"] == "fp32"}
+    return [one["file"] for one in artifacts if one["bytes"] > wide.get(one["component"], one["bytes"])]
 
 
 def main() -> int:

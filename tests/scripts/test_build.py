@@ -485,3 +485,10 @@ def test_an_artifact_that_has_not_passed_its_gates_is_not_played(workshop):
     shutil.rmtree(tree / "build/tiny/coconet/verify")
     assert "passed its gates" in refused("play", "MODEL=coconet", "WEIGHTS=tiny", "OUT=x.mid",
                                          "IN=models/coconet/samples/ode-to-joy.mid", cwd=tree)
+
+
+def test_a_variant_that_saves_nothing_is_named():
+    artifacts = [{"file": f"{component}-{variant}", "component": component, "variant": variant, "bytes": size}
+                 for component, variant, size in (("a", "fp32", 10), ("a", "int8", 11), ("b", "fp32", 20),
+                                                  ("b", "int8", 20), ("c", "int8", 5))]
+    assert build.grown(artifacts) == ["a-int8"]
