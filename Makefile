@@ -6,6 +6,8 @@ BUILDER ?= auto
 export ENGINE GOLDEN TAG DRY_RUN MODEL WEIGHTS ARTIFACTS CHECKPOINT IN OUT VARIANT SEED TEMPERATURE STEPS TEMPO DECODE PLOT \
   PERIODIC UPPER PREFIX SUFFIX DROPOUT TYPICAL BASES BUILDER REGISTRY T5X DATA SAVED_MODEL H5 FROZEN TFJS PTH ONNX HTML \
   SOURCES MIRROR TRUST RELEASE FROM TO TOOLCHAIN SIGNATURE ROUTE FULL
+# What stands on the command line is text: a $ in a path refers to nothing.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 
 stages    = fetch ask export optimize quantize lite compose
 python    = python=$$(scripts/python 3.11) && PYTHONDONTWRITEBYTECODE=1 "$$python" -m
@@ -51,7 +53,7 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= P
 	  $${ARTIFACTS:+--artifacts="$$ARTIFACTS"} $${VARIANT:+--variant="$$VARIANT"} \
 	  $${SEED:+--seed="$$SEED"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"} \
 	  $${STEPS:+--steps="$$STEPS"} $${TEMPO:+--tempo="$$TEMPO"} $${DECODE:+--decode="$$DECODE"} \
-	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter command,$(origin PREFIX)),--prefix="$$PREFIX") \
+	  $${PERIODIC:+--periodic="$$PERIODIC"} $${UPPER:+--upper="$$UPPER"} $(if $(filter override,$(origin PREFIX)),--prefix="$$PREFIX") \
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 

@@ -18,6 +18,7 @@ from scripts.job import REFUSED, Refusal
 from scripts.manifest import sha256
 from scripts.midi import timed, track_of
 from scripts.tune import Note, Sign, Tune, sounding
+from tests.conftest import made
 
 ROOT = Path(__file__).resolve().parents[3]
 OLD_HUNDREDTH = ROOT / "models/coconet/samples/old-hundredth.mid"
@@ -240,6 +241,13 @@ def test_assets_that_their_sums_do_not_have_are_refused(play, assets, tmp_path, 
 def test_a_folder_of_assets_that_is_not_there_is_refused(play, tmp_path, capsys):
     assert play(OLD_HUNDREDTH, tmp_path / "out.mid", "--artifacts", tmp_path / "none") == REFUSED
     assert "expected a folder with a release's assets, found none" in capsys.readouterr().err
+
+
+def test_make_takes_every_character_of_a_path(bundled, tmp_path):
+    """Of a $ it would make a reference, and of a space two words."""
+    melody = Path(shutil.copy(OLD_HUNDREDTH, tmp_path / "a$b $(c) 'd' \"e\" #f;&%ü.mid"))
+    made("play", "MODEL=harmonizer", f"IN={melody}", f"OUT={tmp_path}/$out $$.txt")
+    assert (tmp_path / "$out $$.txt").read_text().startswith(melody.name)
 
 
 def test_another_suffix_is_refused(play, tmp_path, capsys):
