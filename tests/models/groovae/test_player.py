@@ -72,8 +72,10 @@ def test_writes_drums_of_general_midi_on_their_channel(play, clave, tmp_path):
 
 
 @pytest.mark.parametrize(("last", "bars"), [(0, 2), (31.4, 2), (31.6, 4), (32, 4), (100, 8)])
-def test_drums_fill_whole_pairs_of_bars(play, tmp_path, last, bars):
+def test_drums_fill_whole_pairs_of_bars(play, tmp_path, last, bars, capsys):
+    """A tap that opens two more by being a little early is told of."""
     assert play(tapped(tmp_path / "taps.mid", [0, last]), tmp_path / "out.mid") == 0
+    assert ("the last tap is a little ahead of bar 3, where it counts" in capsys.readouterr().err) == (last == 31.6)
     assert [length_of(track) for track in mido.MidiFile(tmp_path / "out.mid").tracks] == [bars * 4 * TICKS] * 2
 
 
