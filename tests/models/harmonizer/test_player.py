@@ -243,10 +243,11 @@ def test_a_folder_of_assets_that_is_not_there_is_refused(play, tmp_path, capsys)
     assert "expected a folder with a release's assets, found none" in capsys.readouterr().err
 
 
-def test_make_takes_every_character_of_a_path(bundled, tmp_path):
-    """Of a $ it would make a reference, and of a space two words."""
+def test_make_takes_every_character_of_a_path_and_works_from_another_folder(bundled, assets, tmp_path):
+    """Of a $ it would make a reference, and of a space two words. The assets of a release lie in a folder with one."""
     melody = Path(shutil.copy(OLD_HUNDREDTH, tmp_path / "a$b $(c) 'd' \"e\" #f;&%ü.mid"))
-    made("play", "MODEL=harmonizer", f"IN={melody}", f"OUT={tmp_path}/$out $$.txt")
+    made("-C", str(ROOT), "play", "MODEL=harmonizer", f"ARTIFACTS={assets}", f"IN={melody}",
+         f"OUT={tmp_path}/$out $$.txt", cwd=tmp_path)
     assert (tmp_path / "$out $$.txt").read_text().startswith(melody.name)
 
 
