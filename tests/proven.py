@@ -39,7 +39,8 @@ def key(model: str) -> str:
              if path.stem in TESTS[model][0] or not path.stem.startswith("test_")]
     files += [path for path in [ROOT / f"checksums/sources/{model}.sha256"] if path.is_file()]
     files += [ROOT / "images" / name / "requirements.lock" for name in sorted({told["toolchain"], "torch"})]
-    files += [ROOT / "tests/proven.py", *sorted((ROOT / "tests/golden" / model).iterdir())]
+    files += [ROOT / "tests/proven.py",
+              *sorted(path for path in (ROOT / "tests/golden" / model).rglob("*") if path.is_file())]
     return manifest.key({
         "recipe": {name: part for name, part in told.items() if name != "gates"},
         "code": manifest.code(ROOT, modules),

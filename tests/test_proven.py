@@ -53,6 +53,11 @@ def test_what_did_not_pass_is_not_put_on_record(tree, test):
     assert "vampnet" not in proven.recorded()
 
 
+@pytest.mark.parametrize("model", proven.TESTS)
+def test_every_model_has_a_key_of_its_own(model):
+    assert [other for other in proven.TESTS if proven.key(other) == proven.key(model)] == [model]
+
+
 @pytest.mark.parametrize("name", [
     "models/vampnet/components.py", "models/vampnet/seeded.py", "models/vampnet/recipe.toml", "scripts/graphs.py",
     "images/torch/requirements.lock", "tests/models/vampnet/test_golden.py", "tests/golden/vampnet/coarse.npz",
