@@ -172,11 +172,11 @@ def new(model: str, path: Path, toolchain: str, signature: str = "") -> tuple[Pa
                       "the model was trained in")
     if not path.exists():
         raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found none: give its path")
-    if wrong := foreign(path, toolchain):
-        raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found {wrong}")
     if signature and toolchain != "legacy":
         raise Refusal(f"SIGNATURE={signature}: expected none with TOOLCHAIN={toolchain}, found one: leave it out, as "
                       "SavedModels alone have signatures")
+    if wrong := foreign(path, toolchain):
+        raise Refusal(f"FROM={path}: expected {LAYOUTS[toolchain]}, found {wrong}")
     given = saved_model(path, signature) if signature else READERS[toolchain](path)
     names = [port["name"] for kind in given.ports.values() for port in kind]
     if twice := [name for name in names if names.count(name) > 1]:
