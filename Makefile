@@ -18,8 +18,8 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
 
 .DEFAULT_GOAL := help
 .PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
-  matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean $(stages) \
-  $(MODELS)
+  matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean \
+  $(stages) $(MODELS)
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
@@ -74,7 +74,7 @@ convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for P
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
 	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
-inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= (.safetensors, .msgpack too) or ONNX=path: what is in it, and what converting it takes; HTML=report.html
+inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is in it, and what converting it takes; HTML=report.html
 	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
 	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
 	  $${HTML:+--html="$$HTML"} -- "$$T5X"

@@ -103,8 +103,8 @@ def test_a_recording_is_heard_as_it_is_or_refused_in_a_sentence(place, told):
             ("cancel each other", told.channels > 1 and np.square(kept.mean(1)).sum() < 2e-3 * np.square(kept).sum()),
             ("can't be read", len(kept) == 0))), said
         return
-    assert told.kind not in ("no number", "silence", "faint")
-    assert told.kind != "turned over" or told.channels % 2
+    assert np.isfinite(kept).all() and np.abs(kept).max() >= audio.SILENCE, "what the file holds, rounded as it may be"
+    assert np.square(kept.mean(axis=1)).sum() >= audio.CANCELLED * np.square(kept).sum() / told.channels
     assert seconds == pytest.approx(len(kept) / told.rate)
     assert np.isfinite(heard).all() and abs(len(heard) - len(kept) * RATE / told.rate) <= 2
     whole = soxr.resample(kept.mean(axis=1), told.rate, RATE)
