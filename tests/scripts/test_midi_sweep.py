@@ -143,8 +143,8 @@ def require_as_played(song: Song, tune: Tune) -> None:
     assert taken(tune.remarks, f" of {len(heard)} notes by a third") == off
     if not any("held into" in remark or "polyphonic" in remark for remark in tune.remarks):
         ends = {(note.start, note.pitch - 12 * octaves): note.end for note in tune.notes}
-        for note in heard:  # of equal notes that touch, a file doesn't tell which end is whose
-            if not [other for other in heard if other is not note and other[2:4] == note[2:4]
+        for note in heard:  # of equal notes that touch, a channel doesn't tell which end is whose, and two are a unison
+            if not [other for other in heard if other is not note and other.pitch == note.pitch
                     and other.start <= note.end and note.start <= other.end]:
                 begins = step(song, note.start)
                 assert ends.get((begins, note.pitch)) == max(step(song, note.end), begins + 1)
