@@ -19,6 +19,7 @@ from scripts.job import Refusal
 MOST_BYTES = 8 * 10**9
 MOST_MEMBERS = 10_000
 MOST_HEADERS = 1 << 22  # bytes of a zip's directory, or of a tar's headers in front of a member
+LEAST_READ = 1 << 14  # what a read counts at least: tarfile recurses with each header
 MOST_NAME = 255  # bytes of a part of a path, as file systems have it
 MOST_PATH = 1000  # bytes of a path
 MOST_DEPTH = 32  # parts of a path
@@ -107,7 +108,7 @@ class Sparing(io.BufferedReader):
     left: float = MOST_HEADERS
 
     def read(self, size: int = -1) -> bytes:
-        self.left -= max(size, 0)
+        self.left -= max(size, LEAST_READ)
         if self.left < 0:
             raise ValueError("its headers take more than {:,} bytes".format(MOST_HEADERS))
         return super().read(size)

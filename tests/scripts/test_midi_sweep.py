@@ -145,7 +145,8 @@ def require_as_played(song: Song, tune: Tune) -> None:
         ends = {(note.start, note.pitch - 12 * octaves): note.end for note in tune.notes}
         for note in heard:  # of equal notes that touch, a channel doesn't tell which end is whose, and two are a unison
             if not [other for other in heard if other is not note and other.pitch == note.pitch
-                    and other.start <= note.end and note.start <= other.end]:
+                    and step(song, other.start) <= step(song, note.end)
+                    and step(song, note.start) <= step(song, other.end)]:
                 begins = step(song, note.start)
                 assert ends.get((begins, note.pitch)) == max(step(song, note.end), begins + 1)
     assert tune.length >= max(note.end for note in tune.notes)

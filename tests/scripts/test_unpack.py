@@ -7,6 +7,7 @@ import io
 import json
 import stat
 import struct
+import sys
 import tarfile
 import tracemalloc
 import warnings
@@ -406,6 +407,16 @@ BROKEN = {
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_what_is_no_whole_archive_is_refused(tmp_path, content):
     assert UNREADABLE in refused(tmp_path, content)
+
+
+def test_headers_for_one_member_end_before_any_limit_of_recursion(tmp_path):
+    """Which libraries raise, as torch does while it exports."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        assert UNREADABLE in refused(tmp_path, BROKEN["tar of 2,000 headers for one member"])
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 # Whatever it holds
