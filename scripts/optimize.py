@@ -97,8 +97,8 @@ def padding(node: onnx.NodeProto, strides: np.ndarray,
 
     reach: how many numbers a window spans, less one, by axis. Of n numbers there come ceil(n / stride) out
     (https://onnx.ai/onnx/operators/onnx__Conv.html), so max(0, (ceil(n / stride) - 1) * stride + reach + 1 - n) are
-    lacking; the odd one comes behind. The largest number of a window stays it where its last ones are repeated; its
-    mean is that of all over the share that isn't padding.
+    lacking; the odd one comes behind. Among the largest numbers padding is -inf; a mean is that of all over the share that
+    isn't padding.
     """
     x, name, before, after = node.input[0], f"{node.output[0]}.same", [], []
 
@@ -117,7 +117,8 @@ def padding(node: onnx.NodeProto, strides: np.ndarray,
     lacking = add(before, "Max", add(before, "Sub", reach.tolist(), rest), [0])
     half = add(before, "Div", lacking, [2])
     pads = add(before, "Concat", [0, 0], half, [0, 0], add(before, "Sub", lacking, half), axis=0)
-    node.input[0] = add(before, "Pad", x, pads, mode="edge" if node.op_type == "MaxPool" else "constant")
+    filled = [add(before, "Constant", value_float=-np.inf)] if node.op_type == "MaxPool" else []
+    node.input[0] = add(before, "Pad", x, pads, *filled)
     if node.op_type == "AveragePool":
         one = onnx.numpy_helper.from_array(np.ones(1, np.float32))
         ones = add(after, "ConstantOfShape", add(after, "Concat", [1, 1], sizes, axis=0), value=one)

@@ -14,7 +14,7 @@ from onnx.numpy_helper import from_array
 from onnxscript import rewriter
 from onnxscript.rewriter.rules.common import slice_split_rule
 
-from scripts import graphs, optimize
+from scripts import calibrate, graphs, optimize
 from scripts.job import Refusal
 from scripts.seeded import seeded_uniform
 from tests.conftest import run
@@ -172,6 +172,32 @@ def test_same_padding_is_tensorflows_at_every_size(tensorflow, tmp_path, op, str
         for size in SIZES:
             expected, x = tensorflow[f"{op} {size} {width} {stride} {dilation}"], seeded_uniform("x", (2, 3, size))
             np.testing.assert_allclose(answers(found, x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_the_largest_numbers_of_dilated_windows_are_never_padding(tmp_path, stride, dilation, width):
+    """TensorFlow has no such windows with strides: ONNX's text is the judge, in NumPy."""
+    node = make_node("MaxPool", ["x"], ["y"], auto_pad="SAME_UPPER", kernel_shape=[width], strides=[stride],
+                     dilations=[dilation])
+    found = optimized(model_of([node], {}, ["batch", 3, "time"]), tmp_path)
+    for size in SIZES:
+        x, reach = seeded_uniform("x", (2, 3, size)) - np.float32(2), (width - 1) * dilation  # below 0, as padding isn't
+        lacking = max(0, (-(-size // stride) - 1) * stride + reach + 1 - size)
+        sides = [(0, 0), (0, 0), (lacking // 2, lacking - lacking // 2)]
+        padded = np.pad(x, sides, constant_values=-np.inf)
+        expected = [padded[..., start:start + reach + 1:dilation].max(-1) for start in range(0, size, stride)]
+        np.testing.assert_array_equal(answers(found, x), np.stack(expected, -1))
+
+
+def test_padding_of_the_largest_numbers_spoils_no_other_range(tmp_path):
+    node = make_node("MaxPool", ["x"], ["y"], auto_pad="SAME_UPPER", kernel_shape=[3], strides=[2], dilations=[2])
+    found = optimized(model_of([node], {}, ["batch", 3, "time"]), tmp_path)
+    ranges = calibrate.ranges(found, [{"x": seeded_uniform("x", (2, 3, 9))}], lambda line: None)
+    assert [name for name, bounds in ranges.items() if not np.isfinite(bounds).all()] == [
+        name for made in found.graph.node if made.op_type in ("Constant", "Pad") for name in made.output
+        if name in ranges]
+    assert max(map(abs, ranges["y"])) <= 1.1
 
 
 def test_a_dilated_convolution_of_a_known_size_keeps_its_padding(tmp_path):
