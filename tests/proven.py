@@ -21,7 +21,8 @@ RECORD = "checksums/golden.toml"
 TESTS = {  # files, and what is in the names of those of their tests, or in the files' own
     "coconet": (("test_golden",), "golden_weights"),
     "groovae": (("test_golden",), "golden_weights or rounded_variants or interpreter"),
-    "mt3": (("test_golden", "test_instruments"), "taught or 1024 or spectrogram_hears or instruments"),
+    "mt3": (("test_golden", "test_music", "test_instruments"),
+            "taught or 1024 or spectrogram_hears or instruments or music"),
     "vampnet": (("test_golden",), "real"),
 }
 
@@ -53,9 +54,14 @@ def recorded() -> dict[str, str]:
     return tomllib.loads(path.read_text()) if path.is_file() else {}
 
 
+def on_record(model: str) -> bool:
+    """Whether a model's tests at the real size were seen to pass with today's inputs, and aren't asked for anew."""
+    return not FULL and recorded().get(model) == key(model)
+
+
 def skip_where_proven(model: str) -> None:
     """Skip what is on record of today's inputs."""
-    if not FULL and recorded().get(model) == key(model):
+    if on_record(model):
         pytest.skip(f"ON RECORD of today's inputs in {RECORD}: what takes minutes at real size; FULL=1 does it anew")
 
 
