@@ -17,7 +17,7 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
+.PHONY: help all test verify checksums docs bench play train new convert inspect graph extract bisect package publish push-models \
   matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean \
   $(stages) $(MODELS)
 
@@ -42,7 +42,10 @@ verify: ## compare what was built with checksums/, every byte of it
 	@$(checksums) verify $(MODELS)
 
 checksums: ## record what was built, after an intended change
-	@$(checksums) record $(MODELS)
+	@$(checksums) record $(MODELS) && $(python) scripts.docs
+
+docs: ## write the tables and pictures of README.md, docs/ and the cards anew, out of recipes and of what was measured here
+	@$(python) scripts.docs
 
 bench: ## artifacts against the original framework, one run, ratios: a table and a picture
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
