@@ -20,12 +20,12 @@ def main() -> int:
         print(line)
     count = 0
     for path, text in pages.render(ROOT).items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            manifest.write_atomically(path, text)
-            print(f"wrote {path.relative_to(ROOT)}")
+        if not (ROOT / path).is_file() or (ROOT / path).read_text(encoding="utf-8") != text:
+            manifest.write_atomically(ROOT / path, text)
+            print(f"wrote {path}")
             count += 1
     if not count:
-        print("all pages are up to date")
+        print("all generated pages are up to date")
     return 0
 
 

@@ -54,6 +54,6 @@ def speed(root: Path, model: str, components: list[str]) -> str:
             found = [ratio["1"] for name, ratio in ratios.items()
                      if name.split("/")[0].split(",")[0] == component and name.endswith("/int8")]
             if found:
-                least, most = f"{min(found):.1f}", f"{max(found):.1f}"
+                least, most = f"{min(found):.2f}", f"{max(found):.2f}"
                 return f"{least}×" if least == most else f"{least}–{most}×"
     return NONE

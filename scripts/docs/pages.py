@@ -22,35 +22,31 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
 
 
 def render(root: Path) -> dict[Path, str]:
-    """The text of every file that is generated, or partly so, by its path."""
-    files = {}
-    for page in sorted(page for place in PAGES for page in root.glob(place)):
-        text = page.read_text(encoding="utf-8")
-        if MARK.search(text):
-            files[page] = filled(root, page, text)
-    for name, result in benchmarks.read(root).items():
-        files[root / benchmarks.picture(name)] = chart.draw(result)
-    return files
+    """The text of every file that is generated, or partly so, by its path from the root."""
+    found = sorted(page for place in PAGES for page in root.glob(place))
+    files = {page.relative_to(root): text(root, page.relative_to(root)) for page in found
+             if MARK.search(page.read_text(encoding="utf-8"))}
+    return files | {benchmarks.picture(name): chart.draw(result) for name, result in benchmarks.read(root).items()}
 
 
-def filled(root: Path, page: Path, text: str) -> str:
+def text(root: Path, page: Path) -> str:
     """The text of a page with its blocks written anew. Raises Refusal for a block that isn't known or doesn't end."""
-    name = page.relative_to(root)
-    signs = [end for end, _ in MARK.findall(text)]
-    if signs != ["", "/"] * (len(signs) // 2):
-        raise Refusal(f"{name}: expected <!-- docs: NAME --> and <!-- /docs --> in turn, found {len(signs)} such marks: "
+    old = (root / page).read_text(encoding="utf-8")
+    marks = [end for end, _ in MARK.findall(old)]
+    if marks != ["", "/"] * (len(marks) // 2):
+        raise Refusal(f"{page}: expected <!-- docs: NAME --> and <!-- /docs --> in turn, found {len(marks)} such marks: "
                       "put the missing one back")
-    return BLOCK.sub(lambda block: block[1] + "\n".join(lines(root, page, block[2])) + "\n" + block[3], text)
+    return BLOCK.sub(lambda block: block[1] + "\n".join(lines(root, page, block[2])) + "\n" + block[3], old)
 
 
 def lines(root: Path, page: Path, name: str) -> list[str]:
     """The lines of a block."""
     kind, _, model = name.partition(" ")
-    if name == "ports" and page.parent.parent == root / "models":
+    if name == "ports" and page.parts[0] == "models":
         return ports.tables(root, page.parent.name)
     if kind == "benchmark" and (root / "models" / model / "recipe.toml").is_file():
         return benchmarks.section(root, model)
     if name in TABLES:
         return TABLES[name](root)
-    raise Refusal(f"{page.relative_to(root)}: no generated block {name!r}: expected one of {', '.join(TABLES)}, ports in "
+    raise Refusal(f"{page}: no generated block {name!r}: expected one of {', '.join(TABLES)}, ports in "
                   "a model's card, or benchmark MODEL")

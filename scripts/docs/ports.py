@@ -12,11 +12,15 @@ def tables(root: Path, model: str) -> list[str]:
     for name, component in recipe.read(root, model)["components"].items():
         lines += ["", f"**{name}**: {component['about']}.", "",
                   "| port | dtype | shape | meaning |", "|---|---|---|---|"]
-        lines += [f"| {kind[:-3]}: {port_name} | {port['dtype']} | {', '.join(map(str, port['shape']))} | "
-                  f"{port['about']} |" for kind in ("inputs", "outputs")
-                  for port_name, port in grouped(component[kind])]
-    return [line.replace("| inp: ", "| in: ").replace("| outp: ", "| out: ").replace("|  |", "| |")
-            for line in lines] + [""]
+        for way, kind in (("in", "inputs"), ("out", "outputs")):
+            lines += [f"| {way}: {port_name} | {port['dtype']} | {shape(port)}| {port['about']} |"
+                      for port_name, port in grouped(component[kind])]
+    return [*lines, ""]
+
+
+def shape(port: dict[str, Any]) -> str:
+    """The axes of a port, with the space after them; nothing for a scalar."""
+    return ", ".join(map(str, port["shape"])) + " " * bool(port["shape"])
 
 
 def grouped(ports: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
