@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-HELP = re.compile(r"^([^\s:#=][^:#=]*?):[^=#]*?## (.+)$", re.MULTILINE)
+HELP = re.compile(r"^([^\s:#=.][^:#=\n]*):[^=#\n]*## (.+)$", re.MULTILINE)
 NAMES = {"$(sort $(MODELS))": "<model>", "$(stages)": "<stage>"}  # what stands for several verbs
 
 
