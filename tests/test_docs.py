@@ -104,7 +104,8 @@ def agree(told: list[dict], found: list[dict]) -> bool:
     shape = [measured.shape({"checksums": "", "artifacts": artifacts}) for artifacts in (told, found)]
     return shape[0] == shape[1] and all(
         same("agreement", one.get("agreement", 0), other.get("agreement", 0))
-        and all(same(gate["metric"], gate["measured"], its["measured"]) for gate, its in zip(one["gates"], other["gates"]))
+        and all(same(gate["metric"], gate["measured"], other_gate["measured"])
+                for gate, other_gate in zip(one["gates"], other["gates"]))
         for one, other in zip(told, found))
 
 

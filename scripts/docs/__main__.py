@@ -1,8 +1,8 @@
 """`make docs`: writes what is generated in README.md, docs/ and the models' cards.
 
-First it records what was measured on this machine since the last time: the figures of verified builds go to
-docs/measured.json, those of make bench to docs/benchmarks.json. Then it writes every table and picture anew, from these
-two files, the recipes, the Makefile and checksums/sources.toml alone, so that a tree without builds gives the same text.
+First it records what is new in build/: the figures of verified builds go to docs/measured.json, those of make bench to
+docs/benchmarks.json. Then it writes every table and picture anew, from these two files, the recipes, the Makefile and
+checksums/sources.toml alone, so that a tree without builds gives the same text.
 """
 
 import sys

@@ -5,7 +5,7 @@ from typing import Any
 
 from scripts.docs import measured
 
-TOGETHER = {"taught": "teacher forcing"}  # the recipes' names of components that are judged together, as the field has it
+TOGETHER = {"taught": "teacher forcing"}  # recipes' names of components that are judged together, in the field's words
 # What a gate measured: its name, and how a figure of it is written.
 METRICS = {
     "noise_ratio": ("noise ratio", "{:.2g}"),

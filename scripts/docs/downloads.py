@@ -1,4 +1,4 @@
-"""The tables of docs/released-weights.md: what is fetched, and what is known of each file, out of checksums/sources.toml."""
+"""The tables of docs/released-weights.md, out of checksums/sources.toml: what is fetched, and what is known of it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from scripts import proof, recipe, sources
 
 
 def addresses(root: Path) -> list[str]:
-    """A row for each model with released weights: its address, bytes, licence, and how many files are known, and how."""
+    """A row for each model with released weights: address, bytes, licence, and how many files are known, and how."""
     lines = ["| model | source | bytes | licence | files known beforehand |", "|---|---|---:|---|---|"]
     for model in recipe.models(root):
         released = recipe.read(root, model)["sources"].get("released")

@@ -34,8 +34,8 @@ def text(root: Path, page: Path) -> str:
     old = (root / page).read_text(encoding="utf-8")
     marks = [end for end, _ in MARK.findall(old)]
     if marks != ["", "/"] * (len(marks) // 2):
-        raise Refusal(f"{page}: expected <!-- docs: NAME --> and <!-- /docs --> in turn, found {len(marks)} such marks: "
-                      "put the missing one back")
+        raise Refusal(f"{page}: expected <!-- docs: NAME --> and <!-- /docs --> in turn, found {len(marks)} such "
+                      "marks: put the missing one back")
     return BLOCK.sub(lambda block: block[1] + "\n".join(lines(root, page, block[2])) + "\n" + block[3], old)
 
 

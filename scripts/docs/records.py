@@ -18,7 +18,8 @@ def read(path: Path) -> dict[str, Entry]:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise Refusal(f"docs/{path.name}: expected JSON, found {error}: restore it from git and run make docs") from None
+        raise Refusal(f"docs/{path.name}: expected JSON, found {error}: restore it from git, and run make docs "
+                      "again") from None
 
 
 def write(path: Path, entries: dict[str, Entry]) -> None:

@@ -19,13 +19,14 @@ MOST = 100  # dB, from which on a figure is rounding's alone, which follows the 
 HEAD = """\
 # What converts
 
-`make supported` converts the small networks below, and writes this page. Each network is made by its own framework. `make
-new` writes a folder for its weights; what a user has to put there (the class, the inputs and outputs) is put there; `make`
-converts it. Then fp32, fp16 and int8 get inputs that the build didn't have, exact zeros among them, at two sizes of each
-dynamic axis, and their outputs are compared with the framework's. The figures are signal-to-noise ratios in dB, the lowest
-of all outputs: 20 dB are one decimal digit, and from {most} dB on the error is the rounding of float32. A network that
-can't be converted is refused with the sentence in the table. We then did what the sentence says; the column *then* names
-the network that we got, which converts. An entry in bold, or without such a network, is a known bug.
+`make supported` converts the small networks below, and writes this page. Each network is made by its own framework.
+`make new` writes a folder for its weights; what a user has to put there (the class, the inputs and outputs) is put
+there; `make` converts it. Then fp32, fp16 and int8 get inputs that the build didn't have, exact zeros among them, at
+two sizes of each dynamic axis, and their outputs are compared with the framework's. The figures are signal-to-noise
+ratios in dB, the lowest of all outputs: 20 dB are one decimal digit, and from {most} dB on the error is the rounding
+of float32. A network that can't be converted is refused with the sentence in the table. We then did what the sentence
+says; the column *then* names the network that we got, which converts. An entry in bold, or without such a network, is
+a known bug.
 """
 CONVERTED = "| network | what it has | fp32 | fp16 | int8 |\n|---|---|---:|---:|---:|\n"
 REFUSED = "| network | what it has | refused by | in these words | then |\n|---|---|---|---|---|\n"
