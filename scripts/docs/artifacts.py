@@ -6,7 +6,7 @@ from typing import Any
 from scripts.docs import measured
 
 TOGETHER = {"taught": "teacher forcing"}  # recipes' names of components that are judged together, in the field's words
-# What a gate measured: its name, and how a figure of it is written.
+# What a gate measured: its name, and how its figure is written, with its unit.
 METRICS = {
     "noise_ratio": ("noise ratio", "{:.2g}"),
     "max_error": ("largest error", "{:.2g}"),
@@ -22,7 +22,7 @@ METRICS = {
     "loop_equality": ("equal to the loop run step by step", "{:.4g} %"),
     "decision_mismatches": ("mismatched hits", "{:.0f}"),
     "decision_agreement": ("equal hits", "{:.4g} %"),
-    "size_share": ("size of the weights, of fp32's", "{:.2g} %"),
+    "size_share": ("weights", "{:.2g} % of fp32's size"),
 }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from scripts import recipe
 from scripts.docs import benchmarks, measured
 
-KINDS = ("released", "bundled", "seeded")  # of weights, in the order in which figures are taken of them
+# The kinds of weights, in the order in which figures are taken of them, and what they are called.
+KINDS = {"released": "the authors' weights", "bundled": "weights that were trained here", "seeded": "synthetic weights"}
 NONE = "–"
 
 
@@ -22,9 +23,8 @@ def table(root: Path) -> list[str]:
             kinds.setdefault(kind, []).append(model)
         lines.append(f"| {model} | {told['task']} | {row} | {told['weights_licence']} | "
                      f"[{told['title']}](models/{model}/README.md) |")
-    of = {"released": "the authors' weights", "bundled": "weights in this repository", "seeded": "synthetic weights"}
-    said = "; ".join(f"{', '.join(kinds[kind])} on {of[kind]}" for kind in KINDS if kind in kinds)
-    return [*lines, "", f"Agreement was measured of {said}."]
+    said = [f"that of {', '.join(kinds[kind])} on {named}" for kind, named in KINDS.items() if kind in kinds]
+    return [*lines, *(["", f"The agreement was measured on different weights: {'; '.join(said)}."] if said else [])]
 
 
 def figures(root: Path, model: str, told: dict[str, Any]) -> tuple[str, str | None]:
