@@ -22,7 +22,7 @@ images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${
   $(stages) $(MODELS)
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
+	@awk -F ':.*## ' '/^[-a-z$$()A-Z ]+:.*## / {sub(/\$$\(sort .*/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
 	  printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|released|tiny · ENGINE=auto|docker|podman|venv'
 
