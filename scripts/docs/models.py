@@ -40,7 +40,8 @@ def figures(root: Path, model: str, told: dict[str, Any]) -> tuple[str, str | No
     parts = told["components"][largest["component"]].get("loop_of", [largest["component"]])
     shares = [one["agreement"] for one in graphs if one["component"] in parts and "agreement" in one]
     agreement = f"{100 * min(shares):.1f} %" if shares else NONE
-    return f"{largest['bytes'] / 1e6:,.1f} | {agreement} | {speed(root, model, [largest['component'], *parts])}", kind
+    row = f"{largest['bytes'] / 1e6:,.1f} | {agreement} | {speed(root, model, [largest['component'], *parts])}"
+    return row, kind if shares else None
 
 
 def speed(root: Path, model: str, components: list[str]) -> str:
