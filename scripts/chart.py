@@ -74,7 +74,8 @@ def panel(result: dict[str, Any], work: str) -> Iterator[str]:
         for bar, (threads, colour) in enumerate(COLOURS.items()):
             wide, y = scale * ratios[threads], top + BAR * bar
             yield f'<rect x="{left}" y="{y}" width="{wide:.1f}" height="{BAR - 1}" fill="{colour}"/>'
-            figures.append(f'<text class="figure" x="{left + wide + 5:.1f}" y="{y + 10}">{ratios[threads]:.2f}×</text>')
+            figures.append(f'<text class="figure" x="{left + wide + 5:.1f}" y="{y + 10}">{ratios[threads]:.2f}×'
+                           "</text>")
     yield f'<path d="M{left + scale:.1f},{TITLE - 4}V{bottom - 4}" stroke="#444" stroke-dasharray="2 2"/>'
     yield from figures
     for tick in range(0, math.floor(most) + 1, math.ceil(most / 6)):
