@@ -1,4 +1,4 @@
-# Bellfoundry: every verb. `make` alone prints them.
+# Bellfoundry: all verbs. `make` alone prints them.
 MODELS  ?= $(notdir $(patsubst %/,%,$(dir $(wildcard models/*/recipe.toml))))
 WEIGHTS ?= seeded
 BASES   ?= official
@@ -17,34 +17,37 @@ checksums = $(python) scripts.checksums --weights "$$WEIGHTS"
 images    = $(python) scripts.images --bases "$$BASES" --builder "$$BUILDER" $${REGISTRY:+--registry "$$REGISTRY"}
 
 .DEFAULT_GOAL := help
-.PHONY: help all test verify checksums bench play train new convert inspect graph extract bisect package publish push-models \
+.PHONY: help all test verify checksums docs bench play train new convert inspect graph extract bisect package publish push-models \
   matrix compare supported images images-verify engines-verify places-verify golden-verify push pull doctor lock clean \
   $(stages) $(MODELS)
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[-a-z$$()A-Z]+:.*## / {sub(/\$$\(MODELS\)/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
+	@awk -F ':.*## ' '/^[-a-z$$()A-Z ]+:.*## / {sub(/\$$\(sort .*/, "<model>", $$1); sub(/\$$\(stages\)/, "<stage>", $$1); \
 	  printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo 'models: $(MODELS) · stages: $(stages) · WEIGHTS=seeded|released|tiny · ENGINE=auto|docker|podman|venv'
 
-all: ## cast every model, fetch to verify, and check the bytes; MODELS="…" narrows, -j parallelizes
+all: ## build all models, from the weights to verified artifacts, and check the bytes; MODELS="…" narrows, -j parallelizes
 	@$(build) $(MODELS)
 
-$(sort $(MODELS)): ## cast one model; CHECKPOINT=path casts your own weights into build/custom/, ROUTE=tfjs by way of TensorFlow.js
+$(sort $(MODELS)): ## build one model; CHECKPOINT=path converts your own weights into build/custom/, ROUTE=tfjs exports by way of TensorFlow.js
 	@$(build) $@
 
-$(stages): ## every model up to that stage
+$(stages): ## build all models up to that stage
 	@$(build) --until $@ $(MODELS)
 
-test: ## the whole test suite; TESTS=tests/scripts narrows, FULL=1 proves anew what is on record in checksums/
+test: ## run the tests; TESTS=tests/scripts narrows, FULL=1 also repeats the proofs that are recorded in checksums/
 	@ENGINE=venv scripts/in torch python -m pytest -q $(TESTS)
 
-verify: ## compare what was built with checksums/, every byte of it
+verify: ## compare every byte that was built with checksums/
 	@$(checksums) verify $(MODELS)
 
-checksums: ## record what was built, after an intended change
-	@$(checksums) record $(MODELS)
+checksums: ## record the bytes and the figures of what was built, after an intended change
+	@$(checksums) record $(MODELS) && $(python) scripts.docs
 
-bench: ## artifacts against the original framework, one run, ratios: a table and a picture
+docs: ## write what is generated of README.md, docs/ and the cards, out of recipes and of what was measured
+	@$(python) scripts.docs
+
+bench: ## time the artifacts and the original framework in one run: a table and a picture of the speed-ups
 	@$(python) scripts.bench --weights "$$WEIGHTS" $(MODELS)
 
 play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= PLOT=1 ARTIFACTS=folder, and what its card says
@@ -57,7 +60,7 @@ play: ## MODEL=coconet IN=melody.mid OUT=chorale.mid (or .png); VARIANT= SEED= P
 	  $${SUFFIX:+--suffix="$$SUFFIX"} $${DROPOUT:+--dropout="$$DROPOUT"} $${TYPICAL:+--typical="$$TYPICAL"} \
 	  $(if $(filter-out 0,$(PLOT)),--plot) -- "$$IN" "$$OUT"
 
-supported: ## cast small networks of three frameworks, and write what became of each into docs/supported.md
+supported: ## convert small networks of three frameworks, and write into docs/supported.md how well each one converts
 	@ENGINE=venv scripts/in torch python -m tests.networks
 
 train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains here; OUT=folder SEED=
@@ -66,54 +69,54 @@ train: ## MODEL=harmonizer DATA=Jsb16thSeparated.npz: train a model that trains 
 	ENGINE=venv scripts/in legacy python -m models.$(firstword $(MODEL)).train --data "$$DATA" $${OUT:+--out="$$OUT"} \
 	  $${SEED:+--seed="$$SEED"}
 
-new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax [SIGNATURE=name]: a folder in models/ that converts your own model
+new: ## MODEL=mine FROM=path TOOLCHAIN=legacy|torch|jax [SIGNATURE=name]: write a folder in models/ that converts your own model
 	@ENGINE=venv scripts/in torch python -m scripts.new --model="$$MODEL" --toolchain="$$TOOLCHAIN" \
 	  $${SIGNATURE:+--signature="$$SIGNATURE"} -- "$$FROM"
 
-convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: a T5X checkpoint for PyTorch; the build's own without CHECKPOINT
+convert: ## MODEL=mt3 CHECKPOINT=path OUT=folder [PTH=1]: write a T5X checkpoint for PyTorch; without CHECKPOINT, that of the build
 	@ENGINE=venv scripts/in torch python -m scripts.convert --model "$$MODEL" \
 	  --checkpoint "$${CHECKPOINT:-build/$$WEIGHTS/$$MODEL/fetch}" $(if $(filter-out 0,$(PTH)),--pth) -- "$$OUT"
 
-inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: what is in it, and what converting it takes; HTML=report.html
+inspect: ## SAVED_MODEL=, H5=, FROZEN=, TFJS=, T5X=, PTH= or ONNX=path: list what a file holds and what its conversion needs; HTML=report.html
 	@ENGINE=venv scripts/in torch python -m scripts.inspect $${SAVED_MODEL:+--saved-model="$$SAVED_MODEL"} $${H5:+--h5="$$H5"} \
 	  $${FROZEN:+--frozen="$$FROZEN"} $${TFJS:+--tfjs="$$TFJS"} $${PTH:+--pth="$$PTH"} $${ONNX:+--onnx="$$ONNX"} \
 	  $${HTML:+--html="$$HTML"} -- "$$T5X"
 
-extract: ## ONNX=path FROM=tensor,… TO=tensor,… OUT=piece.onnx: a piece of a graph that runs alone, with what goes in and out
+extract: ## ONNX=path FROM=tensor,… TO=tensor,… OUT=piece.onnx: cut a piece out of a graph that runs alone, with its inputs and outputs
 	@ENGINE=venv scripts/in torch python -m scripts.extract --onnx="$$ONNX" --from="$$FROM" --to="$$TO" -- "$$OUT"
 
-bisect: ## MODEL=coconet: the first node of each exported graph whose numbers aren't the original's, or that all agree
+bisect: ## MODEL=coconet: name the first node of each exported graph that differs from the original, or say that all agree
 	@ENGINE=venv scripts/in torch python -m scripts.bisect --weights "$$WEIGHTS" --engine "$$ENGINE" -- "$$MODEL"
 
-graph: ## ONNX=path OUT=graph.svg, or MODEL=coconet: graphs as pictures, the latter in build/
+graph: ## ONNX=path OUT=graph.svg draws a graph, MODEL=coconet all graphs of a model, into build/
 	@ENGINE=venv scripts/in torch python -m scripts.graph --weights "$$WEIGHTS" $${ONNX:+--onnx="$$ONNX"} \
 	  $${MODEL:+--model="$$MODEL"} -- "$$OUT"
 
-package: ## the release's assets of verified builds, in dist/TAG/; WEIGHTS=released for a real one
+package: ## write the assets of a release from verified builds into dist/TAG/; a real one needs WEIGHTS=released
 	@ENGINE=venv scripts/in release python -m scripts.package --weights "$$WEIGHTS" $${TAG:+--tag "$$TAG"} $(MODELS)
 
-publish: ## TAG=v1.0.0: dist/TAG/ as a GitHub release, whole or not at all; DRY_RUN=1 only says what it would send
+publish: ## TAG=v1.0.0: publish dist/TAG/ as a GitHub release, whole or not at all; DRY_RUN=1 only prints what it would send
 	@ENGINE=venv scripts/in release python -m scripts.publish --tag "$$TAG" $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
-push-models: ## TAG=v1.0.0 REGISTRY=host/path: the models of dist/TAG/ as OCI artifacts, by digest
+push-models: ## TAG=v1.0.0 REGISTRY=host/path: push the models of dist/TAG/ as OCI artifacts, by digest
 	@ENGINE=venv scripts/in release python -m scripts.push_models --tag "$$TAG" --registry "$$REGISTRY"
 
-matrix: ## the models and their toolchains as JSON, for jobs that cast one each
+matrix: ## print the models and their toolchains as JSON, for CI with a job for each model
 	@$(python) scripts.matrix
 
-compare: ## RELEASE=folder: what was built with WEIGHTS= against a release's assets
+compare: ## RELEASE=folder: compare what was built with a release's assets, byte by byte; WEIGHTS= as the release's
 	@$(python) scripts.compare --weights "$$WEIGHTS" -- "$$RELEASE"
 
 images: ## build the toolchains' images; TOOLCHAINS="torch" narrows, BASES=local needs no registry, BUILDER= chooses
 	@$(images) build $(TOOLCHAINS)
 
-images-verify: ## build each image twice from nothing, compare the digests, and record them
+images-verify: ## build each image twice from scratch, compare the digests, and record them
 	@$(images) verify $(TOOLCHAINS)
 
-engines-verify: ## build in the containers of ENGINE=docker, podman or both, and record that the bytes are those in checksums/
+engines-verify: ## build in containers of ENGINE=docker, podman or both, and record that the bytes are those in checksums/
 	@$(python) scripts.engines
 
-places-verify: ## build models at toy size in another place, and record that the bytes are the same
+places-verify: ## build the models at toy size in another folder, and record that the bytes are the same
 	@$(python) scripts.places $(MODELS)
 
 golden-verify: ## run the tests that take minutes at the real size, and record that they pass
@@ -125,7 +128,7 @@ push: ## push the images to REGISTRY=host/path, and record their digests
 pull: ## pull the images by their recorded digests, from REGISTRY= or from where they were pushed
 	@$(images) pull $(TOOLCHAINS)
 
-doctor: ## say what this machine lacks
+doctor: ## say what this machine lacks for a build
 	@scripts/doctor
 
 lock: ## refresh the hashed locks of images/ from their requirements.in

@@ -3,7 +3,7 @@
 For each number of threads and each work the original (in its own toolchain), the export as its
 converter wrote it, and the finished artifacts take turns for several rounds, so that a machine whose
 speed drifts is the same machine for all. The most memory that each takes is that of a process of its
-own. Medians and ratios go to bench.json, bench.md and bench.png under build/<weights>/<model>/bench/.
+own. Medians and ratios go to bench.json, bench.md and bench.svg under build/<weights>/<model>/bench/.
 """
 
 import datetime
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts import command, manifest, recipe
+from scripts import chart, command, manifest, recipe
 from scripts.job import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,14 @@ def bench(model: str, weights: str) -> dict[str, Any]:
     medians = {f"{work}/{name}": medians[f"{work}/{name}"] for work in dict.fromkeys(
         name.split("/")[0] for name in medians) for name in order if f"{work}/{name}" in medians}
     return {"model": model, "weights": weights, "date": datetime.date.today().isoformat(), "machine": machine(),
-            "rounds": " to ".join(map(str, sorted({min(counts), max(counts)}))), "medians": medians, "memory": memory}
+            "rounds": " to ".join(map(str, sorted({min(counts), max(counts)}))), "medians": medians,
+            "ratios": ratios(medians), "memory": memory}
+
+
+def ratios(medians: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The original's time over that of each contestant, to two places, by contestant and number of threads."""
+    return {name: {threads: round(medians[f"{name.split('/')[0]}/original"][threads] / one, 2)
+                   for threads, one in measured.items()} for name, measured in medians.items()}
 
 
 def rounds(sides: dict[str, Contestant], turns: list[tuple[str, str]]) -> dict[str, list[float]]:
@@ -123,16 +130,17 @@ def plural(threads: int) -> str:
 
 def table(result: dict[str, Any]) -> list[str]:
     """The result as lines of a Markdown table; a ratio is the original's time over the contestant's."""
+    memory = result["memory"]
     lines = [f"{result['model']}, {result['weights']} weights, median of {result['rounds']} rounds, "
              f"{result['date']}, {result['machine']}", "",
-             f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} | memory, MB |",
-             "|---|---|" + "---:|---:|" * len(THREADS) + "---:|"]
-    medians = result["medians"]
-    for name, measured in medians.items():
+             f"| component | contestant | {' | '.join(f'{plural(t)}, ms | ratio' for t in THREADS)} |"
+             + " memory, MB |" * bool(memory),
+             "|---|---|" + "---:|---:|" * len(THREADS) + "---:|" * bool(memory)]
+    for name, measured in result["medians"].items():
         work, contestant = name.split("/")
-        original = medians[f"{work}/original"]
-        cells = [f"{measured[str(t)]:.1f} | {original[str(t)] / measured[str(t)]:.2f}x" for t in THREADS]
-        lines.append(f"| {work} | {contestant} | {' | '.join(cells)} | {result['memory'][name]:,.0f} |")
+        cells = [f"{measured[str(t)]:.1f} | {result['ratios'][name][str(t)]:.2f}x" for t in THREADS]
+        lines.append(f"| {work} | {contestant} | {' | '.join(cells)} |"
+                     + (f" {memory[name]:,.0f} |" if memory else ""))
     return lines
 
 
@@ -147,9 +155,8 @@ def main() -> int:
         (ROOT / out).mkdir(exist_ok=True)
         (ROOT / out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
         (ROOT / out / "bench.md").write_text("\n".join(table(result)) + "\n")
-        subprocess.run([ROOT / "scripts/in", "torch", "python", "-m", "scripts.chart", out / "bench.json",
-                        out / "bench.png"], cwd=ROOT, check=True)
-        print("\n".join(table(result)), f"\npicture: {out / 'bench.png'}")
+        (ROOT / out / "bench.svg").write_text(chart.draw(result), encoding="utf-8")
+        print("\n".join(table(result)), f"\npicture: {out / 'bench.svg'}")
     return 0
 
 

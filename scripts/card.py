@@ -1,8 +1,11 @@
-"""The texts of a release: a card a model and the notes, made of recipes and of what was measured."""
+"""The texts of a release: each model's own card with what is the release's, and the notes."""
 
+import posixpath
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from scripts.docs.ports import grouped
 from scripts.images import SOURCE
 
 Told = dict[str, Any]
@@ -10,51 +13,63 @@ VERIFY = f"{SOURCE}/blob/main/docs/verify.md"
 BROWSER = "https://onnxruntime.ai/docs/tutorials/web/"
 SHARING = {"NC": "no commercial use", "SA": "whatever is made of it under the same licence", "BY": "name the authors",
            "ND": "no changed versions"}
-GUESSED = ("> **A guess**: the network was put together from the shapes of its weights, and nothing that the trained "
-           "one answered has judged it.")
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)\s]+)\)")  # to a file of the repository
+GUESSED = ("> **A guess**: the network was put together from the shapes of its weights, and has not been compared with "
+           "outputs of the trained one.")
 
 
-def card(model: str, release: Told, described: Told, limits: str) -> str:
-    """A model's card as Markdown: what it does, its artifacts, ports, how to run it, limits and licence."""
+def card(model: str, release: Told, page: str) -> str:
+    """A model's card in a release: its own card with the files of the release, how to run them, and the licence.
+
+    page: the text of models/<model>/README.md. What stands there before its first section comes first, then what is the
+    release's, then its sections.
+    """
     told = release["models"][model]
-    first = next(one for one in told["artifacts"] if one["format"] == "onnx")
-    lines = [f"# {told['title']}", "",
-             f"{told['task']}. Cast by Bellfoundry {release['version']} from {told['upstream']}.", "", *seeded([told]),
-             *([f"{GUESSED}\n"] if told.get("guessed") else []),
-             "## Artifacts", "", "| file | bytes | against the original | SHA-256 |", "|---|---:|---|---|"]
+    title, _, rest = page.partition("\n")
+    opening, mark, sections = rest.partition("\n## ")
+    lines = [title, "", *seeded([told]), *([f"{GUESSED}\n"] if told.get("guessed") else []), opening.strip(), "",
+             f"These are the files of Bellfoundry {release['version']}, converted from {told['upstream']}.", "",
+             *files(told), *running(told), "## Licence", "",
+             f"Weights: {told['weights_licence']}{terms(told['weights_licence'])}. Upstream's code: "
+             f"{told['code_licence']}. {told['attribution']}."]
+    return absolute("\n".join(lines) + "\n" + (mark + sections).rstrip() + "\n", model, release["version"])
+
+
+def files(told: Told) -> list[str]:
+    """The section of a model's artifacts: sizes, what was measured, hashes."""
+    lines = ["## Files", "", "| file | bytes | against the original | SHA-256 |", "|---|---:|---|---|"]
     lines += [f"| {one['file']} | {one['bytes']:,} | {'; '.join(map(gate, one['gates']))} | `{one['sha256'][:16]}…` |"
               for one in told["artifacts"]]
     if any("weights_file" in one for one in told["artifacts"]):
-        lines += ["", "A graph with a file `.weights` needs it in the same folder; its bytes are of both together."]
-    variants = "; ".join(f"`{name}`: {one['about']}" for name, one in described["variants"].items())
-    lines += ["", f"Variants: {variants}.", "", "## Ports"]
-    for name, component in told["components"].items():
-        lines += ["", f"**{name}**: {component['about']}.", "",
-                  "| port | dtype | shape | meaning |", "|---|---|---|---|"]
-        lines += [f"| {kind[:-1]}: {name} | {port['dtype']} | {', '.join(map(str, port['shape']))} | {port['about']} |"
-                  for kind in ("inputs", "outputs") for name, port in grouped(component[kind])]
+        lines += ["", "A graph whose weights are external data needs its `.weights` file in the same folder; the bytes "
+                  "are those of both files."]
+    return [*lines, ""]
+
+
+def running(told: Told) -> list[str]:
+    """The section that runs the first graph in Python and in a browser."""
+    first = next(one for one in told["artifacts"] if one["format"] == "onnx")
     inputs = [name for name, _ in grouped(told["components"][first["component"]]["inputs"])]
-    beside = f', {{externalData: ["{first["weights_file"]}"]}}' if "weights_file" in first else ""
-    lines += ["", "## Run it", "", "In Python, with onnxruntime and NumPy, on the test vector that lies beside it:", "",
-              "```python", "import numpy as np", "import onnxruntime", "",
-              f'session = onnxruntime.InferenceSession("{first["file"]}", providers=["CPUExecutionProvider"])',
-              f'vector = np.load("{first["vector"]}")',
-              "outputs = session.run(None, {port.name: vector[port.name] for port in session.get_inputs()})", "```", "",
-              f"`python try_it.py {first['file']}` does that and compares with what the original returned. In a "
-              f"browser, with [onnxruntime-web]({BROWSER}):", "", "```js",
-              f'const session = await ort.InferenceSession.create("{first["file"]}"{beside});',
-              f"const outputs = await session.run({{{', '.join(f'{name}: …' for name in inputs)}}});",
-              "```", "", "## Limits", "", limits, "", "## Licence", "",
-              f"Weights: {told['weights_licence']}{terms(told['weights_licence'])}. Upstream's code: "
-              f"{told['code_licence']}. {told['attribution']}.", ""]
-    return "\n".join(lines)
+    external = f', {{externalData: ["{first["weights_file"]}"]}}' if "weights_file" in first else ""
+    return ["## Run a file", "", "In Python, with onnxruntime and NumPy, on the test vector of this release:", "",
+            "```python", "import numpy as np", "import onnxruntime", "",
+            f'session = onnxruntime.InferenceSession("{first["file"]}", providers=["CPUExecutionProvider"])',
+            f'vector = np.load("{first["vector"]}")',
+            "outputs = session.run(None, {port.name: vector[port.name] for port in session.get_inputs()})", "```", "",
+            f"`python try_it.py {first['file']}` does the same and compares the outputs with those of the original. In "
+            f"a browser, with [onnxruntime-web]({BROWSER}):", "", "```js",
+            f'const session = await ort.InferenceSession.create("{first["file"]}"{external});',
+            f"const outputs = await session.run({{{', '.join(f'{name}: …' for name in inputs)}}});", "```", ""]
 
 
-def grouped(ports: list[Told]) -> list[tuple[str, Told]]:
-    """Ports with their names, of those that are one of each layer the first with how far they go."""
-    groups = [port.get("group") for port in ports]
-    return [(f"{port['group']}_0 to {groups.count(port['group']) - 1}" if "group" in port else port["name"], port)
-            for number, port in enumerate(ports) if "group" not in port or groups.index(port["group"]) == number]
+def absolute(text: str, model: str, version: str) -> str:
+    """The text with links into the repository, from the model's folder, as addresses of the version's files."""
+    def address(link: re.Match[str]) -> str:
+        picture, label, target = link.groups()
+        path, mark, anchor = target.partition("#")
+        place = posixpath.normpath(posixpath.join("models", model, path))
+        return f"{picture}[{label}]({SOURCE}/{'raw' if picture else 'blob'}/{version}/{place}{mark}{anchor})"
+    return LINK.sub(address, text)
 
 
 def gate(one: Told) -> str:
@@ -74,7 +89,8 @@ def terms(licence: str) -> str:
 def seeded(models: Iterable[Told]) -> list[str]:
     """A warning where weights aren't trained ones."""
     kinds = sorted({told["source"]["kind"] for told in models} - {"released", "bundled"})
-    return [f"> **Of {kind} weights**: untrained stand-ins, which prove the conversion, no music.\n" for kind in kinds]
+    return [f"> **Synthetic weights** ({kind}): untrained. They prove the conversion, and make no music.\n"
+            for kind in kinds]
 
 
 def notes(release: Told, changes: str) -> str:

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from scripts import command, figures, manifest, recipe
+from scripts import command, manifest, recipe
 from scripts.job import REFUSED, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,8 +72,6 @@ def record(weights: str, model: str) -> None:
     path = file_of(weights, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_atomically(path, "".join(f"{f['sha256']}  {folder}/compose/{f['file']}\n" for f in outputs))
-    if weights != "tiny":
-        figures.record(model, weights)
     print(f"recorded {len(outputs)} artifacts in {path.relative_to(ROOT)}")
 
 

@@ -97,8 +97,8 @@ def padding(node: onnx.NodeProto, strides: np.ndarray,
 
     reach: how many numbers a window spans, less one, by axis. Of n numbers there come ceil(n / stride) out
     (https://onnx.ai/onnx/operators/onnx__Conv.html), so max(0, (ceil(n / stride) - 1) * stride + reach + 1 - n) are
-    lacking; the odd one comes behind. Among the largest numbers padding is -inf; a mean is that of all over the share that
-    isn't padding.
+    lacking; the odd one comes behind. Among the largest numbers padding is -inf; a mean is that of all over the share
+    that isn't padding.
     """
     x, name, before, after = node.input[0], f"{node.output[0]}.same", [], []
 

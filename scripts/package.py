@@ -18,6 +18,7 @@ import jsonschema
 import numpy as np
 
 from scripts import card, checksums, command, identity, manifest, matrix, provenance, recipe, reference, sources
+from scripts.docs import pages
 from scripts.gates import MOST_BYTES
 from scripts.job import Refusal, progress
 
@@ -48,7 +49,7 @@ def package(models: list[str], weights: str, tag: str) -> Path:
             with command.alone(ROOT / "build" / kind / model):
                 require_whole(model, kind)
                 told["models"][model] = assemble(model, kind, described, partial)
-            text = card.card(model, told, described, limits(model, described))
+            text = card.card(model, told, pages.text(ROOT, Path("models") / model / "README.md"))
             (partial / f"{model}.md").write_text(text, encoding="utf-8")
         shutil.copyfile(ROOT / "scripts/try_it.py", partial / "try_it.py")
         (partial / "notes.md").write_text(card.notes(told, changes(tag)), encoding="utf-8")
@@ -168,14 +169,6 @@ def toolchains(described: Told) -> Told:
         found[name] = {"lock": lock, **({"image": f"{pushed['repository']}@{pushed['manifest']}"}
                                         if pushed.get("lock") == lock else {})}
     return found
-
-
-def limits(model: str, described: Told) -> str:
-    """What the model's own card says of its limits, or else that of the model it is like."""
-    cards = [(ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
-             for name in (model, described.get("like", model))]
-    told = (card.partition("\n## Limits\n")[2].partition("\n## ")[0].strip() for card in cards)
-    return next(filter(None, told), "")
 
 
 def changes(tag: str) -> str:

@@ -19,13 +19,14 @@ MOST = 100  # dB, from which on a figure is rounding's alone, which follows the 
 HEAD = """\
 # What converts
 
-`make supported` writes this page, by doing what it tells. Each network is small and made by its own framework. `make
-new` makes a folder of its weights, into which goes what its user has to put there (the class, what goes in and comes
-out); `make` casts it; then fp32, fp16 and int8 are asked what the build knows nothing of, exact zeros among it, at two
-sizes of each open axis, and so is the framework. The figures are signal to error in dB, the least of all outputs: each
-20 are a digit, {most} or more are float32's own rounding. What isn't converted is refused in the sentence that stands
-here, and what it says to do was done: the network that is named then is the same one after it. What is bold, or has no
-such network, is a fault that is known and not mended yet.
+`make supported` converts the small networks below, and writes this page. Each network is made by its own framework.
+`make new` writes a folder for its weights; what a user has to put there (the class, the inputs and outputs) is put
+there; `make` converts it. Then fp32, fp16 and int8 get inputs that the build didn't have, exact zeros among them, at
+two sizes of each dynamic axis, and their outputs are compared with the framework's. The figures are signal-to-noise
+ratios in dB, the lowest of all outputs: 20 dB are one decimal digit, and from {most} dB on the error is the rounding
+of float32. A network that can't be converted is refused with the sentence in the table. We then did what the sentence
+says; the column *then* names the network that we got, which converts. An entry in bold, or without such a network, is
+a known bug.
 """
 CONVERTED = "| network | what it has | fp32 | fp16 | int8 |\n|---|---|---:|---:|---:|\n"
 REFUSED = "| network | what it has | refused by | in these words | then |\n|---|---|---|---|---|\n"

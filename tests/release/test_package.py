@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from scripts import recipe
+from scripts.images import SOURCE
 from tests.conftest import ROOT, built, made, run
 
 TAG = "v0.1.0"
@@ -94,18 +95,32 @@ def test_a_card_says_what_its_model_needs_said(packed):
         card = (packed / f"{model}.md").read_text()
         assert all(one["file"] in card for one in told["artifacts"])
         assert told["weights_licence"] in card and told["attribution"] in card
-        assert ("untrained stand-ins" in card) == (told["source"]["kind"] != "bundled")
+        assert ("**Synthetic weights**" in card) == (told["source"]["kind"] != "bundled")
         assert "## Limits\n\n" in card and "InferenceSession" in card and "ort." in card
         ports = {port.get("group", port["name"]) for one in told["components"].values()
                  for kind in ("inputs", "outputs") for port in one[kind]}
-        assert all(re.search(rf"put: {port}\b", card) or f"put: {port}_0 to" in card for port in ports)
+        assert all(re.search(rf"^\| (in|out): {port}(_0 to \d+)? \|", card, re.MULTILINE) for port in ports)
     assert "no commercial use, whatever is made of it under the same licence" in (packed / "vampnet.md").read_text()
+
+
+def test_a_card_is_the_models_own_with_links_that_lead_to_the_versions_files(packed):
+    for model in MODELS:
+        card, own = ((place / name).read_text() for place, name in ((packed, f"{model}.md"),
+                                                                    (ROOT / f"models/{model}", "README.md")))
+        added = ["## Files", "## Run a file", "## Licence"]
+        headings = [line for line in re.findall("^#.*", card, re.MULTILINE) if line not in added]
+        assert headings == re.findall("^#.*", own, re.MULTILINE)
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", card):
+            assert target.startswith("#"), target
+        for kind, path in re.findall(rf"\({SOURCE}/(raw|blob)/{TAG}/([^)#]+)", card):
+            assert (ROOT / path).exists() and (kind == "raw") == path.endswith(".png"), path
 
 
 def test_the_python_of_every_card_runs(packed, monkeypatch):
     monkeypatch.chdir(packed)
     for model in MODELS:
-        [code] = re.findall(r"```python\n(.*?)```", (packed / f"{model}.md").read_text(), re.DOTALL)
+        run_it = (packed / f"{model}.md").read_text().partition("\n## Run a file\n")[2].partition("\n## ")[0]
+        [code] = re.findall(r"```python\n(.*?)```", run_it, re.DOTALL)
         told: dict = {}
         exec(code, told)
         assert all(np.isfinite(output).all() for output in told["outputs"])

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from models.mt3 import seeded
 from scripts import card, flax_params, job, new, recipe, verify
+from scripts.docs import pages
 from scripts.job import Refusal
 from tests.conftest import ROOT, copy_tree, exact_session, made, run
 
@@ -301,7 +302,12 @@ def test_the_card_of_a_release_calls_a_guess_one(tree):
     told |= {"source": {"kind": "bundled"}, "artifacts": [artifact]}
     for guessed in (True, False):
         release = {"version": "v1", "models": {"chain": {**told, "guessed": guessed}}}
-        assert ("**A guess**" in card.card("chain", release, told, "")) == guessed
+        assert ("**A guess**" in card.card("chain", release, "# Chain\n\nA chain.\n")) == guessed
+
+
+def test_its_card_has_its_ports_as_make_docs_writes_them(tree):
+    page = Path("models/tones/README.md")
+    assert "| in: " in (tree / page).read_text() and pages.text(tree, page) == (tree / page).read_text()
 
 
 def test_its_ports_keep_their_names_and_get_a_recipes_dtypes(tree):

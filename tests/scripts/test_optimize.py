@@ -182,7 +182,7 @@ def test_the_largest_numbers_of_dilated_windows_are_never_padding(tmp_path, stri
                      dilations=[dilation])
     found = optimized(model_of([node], {}, ["batch", 3, "time"]), tmp_path)
     for size in SIZES:
-        x, reach = seeded_uniform("x", (2, 3, size)) - np.float32(2), (width - 1) * dilation  # below 0, as padding isn't
+        x, reach = seeded_uniform("x", (2, 3, size)) - np.float32(2), (width - 1) * dilation  # x is below 0
         lacking = max(0, (-(-size // stride) - 1) * stride + reach + 1 - size)
         sides = [(0, 0), (0, 0), (lacking // 2, lacking - lacking // 2)]
         padded = np.pad(x, sides, constant_values=-np.inf)
