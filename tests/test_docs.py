@@ -52,7 +52,7 @@ def test_what_changes_in_a_source_changes_in_the_docs(tmp_path, file, old, new, 
 
 @pytest.mark.parametrize(("block", "message"), [
     ("<!-- docs: poems -->\n<!-- /docs -->", "docs/a.md: no generated block 'poems': expected one of"),
-    ("<!-- docs: benchmark nothing -->\n<!-- /docs -->", "docs/a.md: no generated block 'benchmark nothing'"),
+    ("<!-- docs: benchmark -->\n<!-- /docs -->", "docs/a.md: no generated block 'benchmark'"),
     ("<!-- docs: ports -->\n<!-- /docs -->", "docs/a.md: no generated block 'ports'"),
     ("<!-- docs: verbs -->\n", "docs/a.md: expected <!-- docs: NAME --> and <!-- /docs --> in turn"),
 ])

@@ -44,7 +44,7 @@ def lines(root: Path, page: Path, name: str) -> list[str]:
     kind, _, model = name.partition(" ")
     if name == "ports" and page.parts[0] == "models":
         return ports.tables(root, page.parent.name)
-    if kind == "benchmark" and (root / "models" / model / "recipe.toml").is_file():
+    if kind == "benchmark" and model:
         return benchmarks.section(root, model)
     if name in TABLES:
         return TABLES[name](root)
