@@ -153,6 +153,21 @@ def test_a_benchmark_is_recorded_and_replaces_an_older_one(tmp_path):
     assert benchmarks.read(tmp_path)["seeded/coconet"]["date"] == "2026-12-02"
 
 
+def test_mt3s_card_has_the_recorded_speeds():
+    medians = benchmarks.read(ROOT)["released/mt3"]["medians"]
+    works = {"a segment": ("transcriber, 2 s of sound", 2.05),
+             "8 segments at once": ("transcriber, 8 x 2 s of sound", 8 * 2.05)}
+    figure, card = r"([\d.]+)", (ROOT / "models/mt3/README.md").read_text()
+    rows = re.findall(rf"^\| ({'|'.join(works)}) \| (\w+) \| {figure} \| {figure}x \| {figure} s \| {figure} \|", card,
+                      re.MULTILINE)
+    assert len(rows) == 8
+    for sound, contestant, *told in rows:
+        work, seconds = works[sound]
+        one, two = (medians[f"{work}/{contestant}"][threads] for threads in ("1", "2"))
+        original = medians[f"{work}/original"]["1"]
+        assert told == [f"{one:.1f}", f"{original / one:.2f}", f"{one / 1000 / seconds:.2f}", f"{two:.1f}"]
+
+
 def test_every_metric_of_a_gate_has_a_name():
     assert artifacts.METRICS.keys() | {"bytes"} == set(recipe.METRICS)
 
